@@ -1,0 +1,6 @@
+"""Generators: latents and cameras in, pictures out. Importing the package fills the registry."""
+
+from generators import pigan
+from generators.base import GENERATORS, Generator, RadianceGenerator
+
+__all__ = ["GENERATORS", "Generator", "RadianceGenerator", "pigan"]

@@ -1,0 +1,128 @@
+"""The contract of every generator.
+
+`mapping` turns latents into styles w, `synthesis` styles and cameras into pictures; the base owns
+truncation and its stored average. A radiance generator offers `field(w)` in place of `synthesis`
+and never casts a ray.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ops.registry import Registry
+from ops.shapes import Float
+from rendering.cameras import Cameras, Patch
+from rendering.renderer import Field, Rendering, render
+from rendering.settings import RenderSettings
+
+GENERATORS: Registry[type["Generator"]] = Registry("generator")
+
+AVERAGE_SEED, AVERAGE_SAMPLES, AVERAGE_BATCH = 0, 10_000, 1_000
+
+
+class Generator(nn.Module, ABC):
+    """Latent to picture.
+
+    `latent_dim` numbers in z; `label_dim` classes, 0 for none. `w_avg` is the mean style that
+    truncation pulls towards, refreshed by `update_w_avg` whenever weights are stored.
+    """
+
+    w_avg: Tensor
+
+    def __init__(self, *, latent_dim: int, w_shape: tuple[int, ...], label_dim: int = 0) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.label_dim = label_dim
+        self.register_buffer("w_avg", torch.zeros(w_shape))
+
+    @abstractmethod
+    def style(
+        self, z: Float[Tensor, "batch latent"], label: Tensor | None, cameras: Cameras | None
+    ) -> Tensor:
+        """Styles without truncation."""
+
+    @abstractmethod
+    def synthesis(
+        self,
+        w: Tensor,
+        cameras: Cameras,
+        settings: RenderSettings,
+        *,
+        patch: Patch | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Rendering:
+        """Pictures in [-1, 1] of styles `w`; `generator` feeds whatever is random in them."""
+
+    def mapping(
+        self,
+        z: Float[Tensor, "batch latent"],
+        label: Tensor | None = None,
+        cameras: Cameras | None = None,
+        psi: float = 1.0,
+        cutoff: int | None = None,
+    ) -> Tensor:
+        """Styles of latents, pulled towards the average: w_avg + psi (w - w_avg).
+
+        `cutoff` truncates only the first so many slots of a style that has a slot per layer.
+        """
+        w = self.style(z, label, cameras)
+        if psi == 1:
+            return w
+        truncated = torch.lerp(self.w_avg.expand_as(w), w, psi)
+        if cutoff is None:
+            return truncated
+        if w.ndim < 3:
+            raise ValueError(
+                f"cutoff needs a style per layer; {type(self).__name__} has one for all layers"
+            )
+        return torch.cat([truncated[:, :cutoff], w[:, cutoff:]], dim=1)
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch latent"],
+        cameras: Cameras,
+        settings: RenderSettings,
+        label: Tensor | None = None,
+    ) -> Rendering:
+        """Pictures of latents, without truncation."""
+        return self.synthesis(self.mapping(z, label, cameras), cameras, settings)
+
+    @torch.no_grad()
+    def update_w_avg(self) -> None:
+        """Store the mean style of 10,000 latents that are the same on every call."""
+        rng = torch.Generator().manual_seed(AVERAGE_SEED)
+        total = torch.zeros_like(self.w_avg)
+        for _ in range(AVERAGE_SAMPLES // AVERAGE_BATCH):
+            z = torch.randn(AVERAGE_BATCH, self.latent_dim, generator=rng).to(self.w_avg)
+            total += self.style(z, None, None).mean(0)
+        self.w_avg.copy_(total / (AVERAGE_SAMPLES // AVERAGE_BATCH))
+
+    def mapping_parameters(self) -> list[nn.Parameter]:
+        """The mapping network's own parameters, which `unique_lr` trains more slowly."""
+        return []
+
+
+class RadianceGenerator(Generator):
+    """A generator whose pictures are renderings of a field."""
+
+    @abstractmethod
+    def field(self, w: Tensor) -> Field:
+        """The scenes of styles `w`; whatever they share over points is computed here, once."""
+
+    def to_image(self, radiance: Tensor) -> Tensor:
+        """Bring composited radiance from the field's range to [-1, 1]."""
+        return 2 * radiance - 1
+
+    def synthesis(
+        self,
+        w: Tensor,
+        cameras: Cameras,
+        settings: RenderSettings,
+        *,
+        patch: Patch | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Rendering:
+        """Pictures in [-1, 1] of styles `w`, with depth and opacity."""
+        raw = render(self.field(w), cameras, settings, patch=patch, generator=generator)
+        return Rendering(self.to_image(raw.image), raw.depth, raw.opacity)

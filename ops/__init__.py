@@ -1,0 +1,1 @@
+"""Differentiable building blocks shared by every generator and discriminator."""

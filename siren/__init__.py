@@ -1,0 +1,1 @@
+"""FiLM-conditioned sinusoidal networks: pi-GAN's radiance fields and their mapping network."""

@@ -1,0 +1,6 @@
+"""Discriminators: pictures in, judgements out. Importing the package fills the registry."""
+
+from discriminators import progressive, strided
+from discriminators.base import DISCRIMINATORS, Discriminator, Judgement
+
+__all__ = ["DISCRIMINATORS", "Discriminator", "Judgement", "progressive", "strided"]

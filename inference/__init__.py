@@ -1,0 +1,1 @@
+"""Using a trained generator: checkpoints, views of latents, pictures and videos on disk."""

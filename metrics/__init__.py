@@ -1,0 +1,1 @@
+"""Measuring pictures: images in, numbers out."""

@@ -1,10 +1,12 @@
 """Names for plugins: one registry per kind, with aliases and helpful errors."""
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
+Entry = TypeVar("Entry")
 
 
 def nearest(name: object, allowed: Iterable[object]) -> str:
@@ -28,15 +30,15 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
         self._canonical: dict[str, str] = {}
 
-    def register(self, name: str, *aliases: str) -> Callable[[T], T]:
+    def register(self, name: str, *aliases: str) -> Callable[[Entry], Entry]:
         """Class decorator: register under `name` and, for old curricula, under `aliases`."""
 
-        def add(entry: T) -> T:
-            self._entries[name] = entry
+        def add(entry: Entry) -> Entry:  # a decorated class keeps its own type
             for key in (name, *aliases):
                 if key in self._canonical:
                     raise ValueError(f"{self.kind} {key!r} is registered twice")
-                self._canonical[key] = name
+            self._entries[name] = cast(T, entry)
+            self._canonical.update(dict.fromkeys((name, *aliases), name))
             return entry
 
         return add
@@ -66,3 +68,19 @@ class Registry(Generic[T]):
     def aliases(self, name: str) -> list[str]:
         """Return the other names of a plugin."""
         return [a for a, n in self._canonical.items() if n == name and a != name]
+
+    def arguments(
+        self, name: str, values: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What to construct plugin `name` with.
+
+        Of `values` (a curriculum's keys) it takes those that the constructor names; every one of
+        `options` must be an argument of it, else ValueError.
+        """
+        parameters = inspect.signature(cast(Any, self._entries[self.canonical(name)])).parameters
+        for option in options:
+            if option not in parameters:
+                raise ValueError(
+                    f"{self.kind} {name} has no option {option!r}{nearest(option, parameters)}"
+                )
+        return {k: v for k, v in values.items() if k in parameters} | dict(options)

@@ -17,42 +17,9 @@ import torch
 from torch import Tensor
 
 from ops.shapes import Float
+from rendering.settings import PoseLaw
 
-POSE_KINDS = (
-    "uniform",
-    "normal",
-    "gaussian",
-    "hybrid",
-    "truncated_gaussian",
-    "spherical_uniform",
-    "fixed",
-)
 PITCH_MARGIN = 1e-5  # at the poles "up" has no meaning: pitch stays this far from 0 and pi
-
-
-@dataclass(frozen=True)
-class PoseLaw:
-    """The distribution that training and metric cameras are drawn from.
-
-    `kind` is one of POSE_KINDS; `mean` and `stddev` of yaw (`h_`) and pitch (`v_`) in radians. For
-    "uniform" and "spherical_uniform" the stddev is the half width of the interval; the latter draws
-    pitch uniformly by area on the sphere. `batch_coin` reproduces the original's "hybrid": one coin
-    for a whole batch in place of one per camera.
-    """
-
-    kind: str
-    h_mean: float
-    h_stddev: float
-    v_mean: float
-    v_stddev: float
-    fov: float
-    radius: float = 1.0
-    batch_coin: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown kind."""
-        if self.kind not in POSE_KINDS:
-            raise ValueError(f"sample_dist must be one of {POSE_KINDS}, got {self.kind!r}")
 
 
 @dataclass(frozen=True)
@@ -92,12 +59,8 @@ class Cameras:
         `roll` turns the camera about its viewing axis, counter-clockwise for positive values, so
         that the picture turns clockwise.
         """
-        given = [torch.as_tensor(a) for a in (yaw, pitch, fov, radius, roll)]
-        device = next((a.device for a in given if a.ndim), given[0].device)
-        floating = [a.dtype for a in given if a.ndim and a.is_floating_point()]
-        dtype = floating[0] if floating else torch.get_default_dtype()
-        given = [a.to(device=device, dtype=dtype).reshape(-1) for a in given]
-        yaw, pitch, fov, radius, roll = torch.broadcast_tensors(*given)
+        yaw, pitch, fov, radius, roll = _broadcast(yaw, pitch, fov, radius, roll)
+        device, dtype = yaw.device, yaw.dtype
         pitch = pitch.clamp(PITCH_MARGIN, math.pi - PITCH_MARGIN)
         outward = torch.stack(
             [pitch.sin() * yaw.cos(), pitch.cos(), pitch.sin() * yaw.sin()], dim=-1
@@ -190,6 +153,8 @@ class Cameras:
     def __getitem__(self, index: int | slice | Tensor) -> "Cameras":
         """Select cameras; a single index keeps the batch axis."""
         if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"camera {index} of a batch of {len(self)}")
             index = slice(index, index + 1 or None)
         angles = None if self.angles is None else self.angles[index]
         return Cameras(self.cam2world[index], self.fov[index], angles)
@@ -213,6 +178,17 @@ class Cameras:
             torch.cat([b.fov for b in batches]),
             torch.cat(angles) if len(angles) == len(batches) else None,
         )
+
+
+def _broadcast(*values: Tensor | float) -> list[Tensor]:
+    """Vectors of one length, device and floating dtype, which arrays decide before scalars."""
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    tensors.sort(key=lambda v: v.ndim == 0)
+    device = tensors[0].device if tensors else None
+    floating = [v.dtype for v in tensors if v.is_floating_point()]
+    dtype = floating[0] if floating else torch.get_default_dtype()
+    vectors = [torch.as_tensor(v, device=device, dtype=dtype).reshape(-1) for v in values]
+    return list(torch.broadcast_tensors(*vectors))
 
 
 def _normalize(vectors: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ ray is cast, so that chunking changes nothing.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,12 +16,13 @@ from torch.utils.checkpoint import checkpoint
 from ops.shapes import Float
 from rendering.cameras import Cameras, Patch
 from rendering.compositing import activate_density, composite, render_weights
-from rendering.sampling import WEIGHT_FLOOR, importance_depths, quantiles, stratified_depths
+from rendering.sampling import importance_depths, quantiles, stratified_depths
 from rendering.settings import RenderSettings
 
 LOCKED_DIRECTION = (0.0, 0.0, -1.0)  # what the frontal camera's central ray sees along
 
 
+@runtime_checkable
 class Field(Protocol):
     """One latent's scene per batch entry: radiance and raw density at points in space."""
 
@@ -101,9 +102,7 @@ def render(
                 parts.append(_trace(*arguments))
         radiance, depth, opacity = (torch.cat(p, dim=1) for p in zip(*parts, strict=True))
     image = radiance.transpose(1, 2).reshape(batch, -1, size, size)
-    return Rendering(
-        image, depth.reshape(batch, size, size), opacity.reshape(batch, size, size)
-    )
+    return Rendering(image, depth.reshape(batch, size, size), opacity.reshape(batch, size, size))
 
 
 def _trace(
@@ -120,7 +119,7 @@ def _trace(
     if settings.hierarchical:
         with torch.no_grad():
             density = activate_density(raw, settings.clamp_mode, draws.coarse_noise)
-            w = render_weights(density, t) + WEIGHT_FLOOR
+            w = render_weights(density, t)
             if draws.importance is None:
                 u = quantiles(batch, rays, settings.num_steps, device=t.device, dtype=t.dtype)
             else:

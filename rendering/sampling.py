@@ -47,8 +47,9 @@ def invert_cdf(
     w = w + WEIGHT_FLOOR
     cdf = torch.cumsum(w / w.sum(-1, keepdim=True), dim=-1)
     cdf = torch.cat([torch.zeros_like(cdf[..., :1]), cdf], dim=-1)
-    upper = torch.searchsorted(cdf, u.contiguous(), right=False).clamp(max=cdf.shape[-1] - 1)
+    upper = torch.searchsorted(cdf, u.contiguous(), right=False)
     lower = (upper - 1).clamp(min=0)
+    upper = upper.clamp(max=cdf.shape[-1] - 1)  # u above a cdf that rounding ends below 1
     cdf_lower, cdf_upper = cdf.gather(-1, lower), cdf.gather(-1, upper)
     mass = cdf_upper - cdf_lower
     mass = torch.where(mass < WEIGHT_FLOOR, 1.0, mass)  # an empty bin: stay at its lower edge

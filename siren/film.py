@@ -51,6 +51,11 @@ def sine_affine(
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Batched W' x + b'. Under autocast the product is 16 bit, the sum full precision."""
-    if torch.is_autocast_enabled(x.device.type):
+    if autocasting(x):
         return torch.bmm(x, weight.transpose(1, 2)).to(bias.dtype) + bias
     return torch.baddbmm(bias, x, weight.transpose(1, 2))
+
+
+def autocasting(x: Tensor) -> bool:
+    """Whether matrix products on this tensor's device are asked to be 16 bit."""
+    return torch.is_autocast_enabled(x.device.type)

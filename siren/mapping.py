@@ -1,5 +1,6 @@
 """pi-GAN's mapping network: latent to frequencies and phase shifts (pi-GAN, section 3.1)."""
 
+import torch
 from torch import Tensor, nn
 
 from ops.shapes import Float
@@ -25,6 +26,9 @@ class MappingNetwork(nn.Module):
         self.latent_dim = latent_dim
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch styles"]:
-        """Raw styles: frequencies are scaled by the field, phase shifts used as they are."""
-        return self.network(z)
+        """Raw styles: frequencies are scaled by the field, phase shifts used as they are.
 
+        Never in 16 bits: a frequency multiplies every coordinate, so its rounding is a distortion.
+        """
+        with torch.autocast(z.device.type, enabled=False):
+            return self.network(z)

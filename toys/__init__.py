@@ -1,0 +1,1 @@
+"""The embedded data set: procedural snow figures with exact cameras, depth, normals, meshes."""

@@ -1,0 +1,61 @@
+# The two commands: `make demo` and `make test`. Both set everything up from nothing.
+#
+#   VENV=path      the environment to use, made if it is not there (default: .venv in the checkout);
+#                  one that has what requirements.txt asks for is left as it is
+#   PYTHON=python  the interpreter to make it with, 3.10 or newer
+
+VENV ?= .venv
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+DEMO := runs/toys
+
+# one thread per process: the pictures of tests are tiny
+TEST := OMP_NUM_THREADS=1 $(PY) -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint bench clean setup
+
+help:
+	@echo "make demo       train on the embedded Toys data, render the result"
+	@echo "make test       lint, type check, and every test but the slow ones"
+	@echo "make test-slow  the slow tests alone"
+	@echo "make lint       ruff and pyright"
+	@echo "make bench      every benchmark, one JSON line each"
+	@echo "make clean      remove the environment and the caches, never a run"
+
+demo: setup
+	$(PY) train.py --curriculum Toys --output_dir $(DEMO)
+	$(PY) render_multiview_images.py $(DEMO)/generator.pth --seeds 0-7 --output_dir $(DEMO)/views
+
+test: lint
+	$(TEST)
+
+test-slow: setup
+	$(TEST) -m "slow and not gpu"
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright --pythonpath $(PY)
+
+bench: setup
+	@for file in benchmarks/*.py; do PYTHONPATH=. $(PY) $$file || exit; done
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Without the venv module's ensurepip (Debian splits it off), the interpreter's own pip steps in.
+# torch and torchvision go first and together, so that one resolution picks builds that match.
+setup: $(PY)
+	@why=$$($(PY) .ci/requirements_met.py requirements.txt 2>&1) || { \
+		echo "setting up $(VENV): $$why"; \
+		$(PY) -m pip install $$(grep -E '^torch(vision)?[^a-z]' requirements.txt) && \
+		$(PY) -m pip install -r requirements.txt; }
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+		f"PeriGAN needs Python 3.10 or newer, {sys.executable} is {sys.version.split()[0]}")'
+	$(PYTHON) -m venv $(VENV) || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(PY) install pip; }

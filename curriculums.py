@@ -1,0 +1,292 @@
+"""Curricula: what to train, on what, and how that changes over time.
+
+A curriculum is a dict. Integer keys are the step from which a stage applies; string keys hold for
+the whole run and win over a stage's. An empty last stage ends training there. `stage_at` gives the
+frozen, validated `Stage` of a step; curricula themselves are never changed. Key names and the values
+of CelebA, CARLA and CATS are pi-GAN's own (Chan et al. 2021, official code); docs/curricula.md
+explains every key. No torch here: nothing heavy loads before a typing mistake is reported.
+"""
+
+import ast
+import copy
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ops.registry import nearest
+from stages import KEYS, Stage, make_stage
+
+Curriculum = dict[int | str, Any]
+
+CelebA: Curriculum = {
+    0: {"batch_size": 56, "num_steps": 12, "img_size": 64, "batch_split": 2, "gen_lr": 6e-5, "disc_lr": 2e-4},
+    200_000: {},
+    "fov": 12,
+    "ray_start": 0.88,
+    "ray_end": 1.12,
+    "fade_steps": 10_000,
+    "sample_dist": "gaussian",
+    "h_mean": math.pi / 2,
+    "h_stddev": 0.3,
+    "v_mean": math.pi / 2,
+    "v_stddev": 0.155,
+    "topk_interval": 2000,
+    "topk_v": 0.6,
+    "betas": (0.0, 0.9),
+    "unique_lr": False,
+    "weight_decay": 0,
+    "r1_lambda": 0.2,
+    "latent_dim": 256,
+    "z_dist": "gaussian",
+    "grad_clip": 10,
+    "model": "SPATIALSIRENBASELINE",
+    "generator": "ImplicitGenerator3d",
+    "discriminator": "CCSEncoderDiscriminator",
+    "dataset": "CelebA",
+    "dataset_path": "",
+    "clamp_mode": "relu",
+    "hierarchical_sample": True,
+    "z_lambda": 0,
+    "pos_lambda": 15,
+    "last_back": False,
+    "eval_last_back": True,
+}  # fmt: skip
+
+CARLA: Curriculum = {
+    0: {"batch_size": 30, "num_steps": 48, "img_size": 32, "batch_split": 1, "gen_lr": 4e-5, "disc_lr": 4e-4},
+    10_000: {"batch_size": 14, "num_steps": 48, "img_size": 64, "batch_split": 2, "gen_lr": 2e-5, "disc_lr": 2e-4},
+    55_000: {"batch_size": 10, "num_steps": 48, "img_size": 128, "batch_split": 5, "gen_lr": 1e-5, "disc_lr": 1e-4},
+    200_000: {},
+    "fov": 30,
+    "ray_start": 0.7,
+    "ray_end": 1.3,
+    "fade_steps": 10_000,
+    "sample_dist": "spherical_uniform",
+    "h_mean": math.pi / 2,
+    "h_stddev": math.pi,
+    "v_mean": math.pi / 4 * 85 / 90,
+    "v_stddev": math.pi / 4 * 85 / 90,
+    "topk_interval": 1000,
+    "topk_v": 1,
+    "betas": (0.0, 0.9),
+    "unique_lr": False,
+    "weight_decay": 0,
+    "r1_lambda": 10,
+    "latent_dim": 256,
+    "z_dist": "gaussian",
+    "grad_clip": 1,
+    "model": "TALLSIREN",
+    "generator": "ImplicitGenerator3d",
+    "discriminator": "ProgressiveEncoderDiscriminator",
+    "dataset": "Carla",
+    "dataset_path": "",
+    "clamp_mode": "relu",
+    "hierarchical_sample": True,
+    "z_lambda": 0,
+    "pos_lambda": 0,
+    "white_back": True,
+    "learnable_dist": False,
+}  # fmt: skip
+
+CATS: Curriculum = {
+    0: {"batch_size": 28, "num_steps": 24, "img_size": 64, "batch_split": 4, "gen_lr": 6e-5, "disc_lr": 2e-4},
+    200_000: {},
+    "fov": 12,
+    "ray_start": 0.8,
+    "ray_end": 1.2,
+    "fade_steps": 10_000,
+    "sample_dist": "uniform",
+    "h_mean": math.pi / 2,
+    "h_stddev": 0.5,
+    "v_mean": math.pi / 2,
+    "v_stddev": 0.4,
+    "topk_interval": 2000,
+    "topk_v": 0.6,
+    "betas": (0.0, 0.9),
+    "unique_lr": False,
+    "weight_decay": 0,
+    "r1_lambda": 0.2,
+    "latent_dim": 256,
+    "z_dist": "gaussian",
+    "grad_clip": 10,
+    "model": "SPATIALSIRENBASELINE",
+    "generator": "ImplicitGenerator3d",
+    "discriminator": "StridedDiscriminator",
+    "dataset": "Cats",
+    "dataset_path": "",
+    "clamp_mode": "relu",
+    "hierarchical_sample": True,
+    "z_lambda": 0,
+    "pos_lambda": 0,
+    "last_back": False,
+    "eval_last_back": True,
+}  # fmt: skip
+
+# Ours, not the original's: the paper grows CelebA from 32 to 128 pixels, the code it came with
+# stays at 64. Batches shrink so that a step's memory stays about the same.
+CelebA_progressive: Curriculum = CelebA | {
+    0: {"batch_size": 56, "num_steps": 12, "img_size": 32, "batch_split": 1, "gen_lr": 6e-5, "disc_lr": 2e-4},
+    20_000: {"batch_size": 56, "num_steps": 12, "img_size": 64, "batch_split": 2, "gen_lr": 6e-5, "disc_lr": 2e-4},
+    80_000: {"batch_size": 28, "num_steps": 12, "img_size": 128, "batch_split": 4, "gen_lr": 2e-5, "disc_lr": 7e-5},
+}  # fmt: skip
+
+# The embedded data set in minutes on a laptop: `make demo`.
+Toys: Curriculum = {
+    0: {"batch_size": 16, "num_steps": 12, "img_size": 16, "gen_lr": 5e-4, "disc_lr": 1e-3},
+    1_700: {"batch_size": 16, "num_steps": 12, "img_size": 32, "gen_lr": 5e-4, "disc_lr": 1e-3},
+    1_900: {},
+    "fov": 50,
+    "ray_start": 0.5,
+    "ray_end": 1.5,
+    "fade_steps": 100,
+    "sample_dist": "uniform",
+    "h_mean": math.pi / 2,
+    "h_stddev": math.pi,
+    "v_mean": math.radians(75),
+    "v_stddev": math.radians(15),
+    "betas": (0.0, 0.9),
+    "weight_decay": 0,
+    "r1_lambda": 2,
+    "grad_clip": 10,
+    "latent_dim": 64,
+    "z_dist": "gaussian",
+    "generator": "PiGAN",
+    "model": "SpatialSiren",
+    "generator_options": {
+        "hidden_dim": 64,
+        "num_layers": 4,
+        "box_side": 1.0,
+        "view_direction": False,
+        "density_gain": 10.0,
+        "mapping_dim": 128,
+    },
+    "discriminator": "ProgressiveDiscriminator",
+    "discriminator_options": {},
+    "dataset": "Toys",
+    "clamp_mode": "relu",
+    "hierarchical_sample": False,
+    "white_back": True,
+    "nerf_noise_steps": 400,
+}
+
+CURRICULA: dict[str, Curriculum] = {
+    "CelebA": CelebA,
+    "CelebA_progressive": CelebA_progressive,
+    "CARLA": CARLA,
+    "CATS": CATS,
+    "Toys": Toys,
+}
+
+
+def find_curriculum(name: str) -> Curriculum:
+    """Return a copy of a curriculum by its name, or read one from a .json file."""
+    if name in CURRICULA:
+        return copy.deepcopy(CURRICULA[name])
+    if name.endswith(".json"):
+        path = Path(name)
+        if not path.is_file():
+            raise ValueError(f"no such curriculum file: {name}")
+        try:
+            return from_json(json.loads(path.read_text()))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name} is not valid JSON: {error}") from error
+    raise ValueError(f"unknown curriculum {name!r}{nearest(name, CURRICULA)}")
+
+
+def from_json(data: Mapping[str, Any]) -> Curriculum:
+    """Undo JSON's turning of stage numbers into strings."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"a curriculum must be a dictionary, got {type(data).__name__}")
+    return {int(k) if k.isdecimal() else k: v for k, v in data.items()}
+
+
+def stage_starts(curriculum: Mapping[int | str, Any]) -> list[int]:
+    """Return the steps at which a stage with content begins, ascending."""
+    starts = sorted(k for k in curriculum if isinstance(k, int))
+    if not starts:
+        raise ValueError("a curriculum needs at least one stage: an integer key, for instance 0")
+    if starts[0] != 0:
+        raise ValueError(f"the first stage must begin at step 0, got {starts[0]}")
+    for start in starts[:-1]:
+        if not curriculum[start]:
+            raise ValueError(f"stage {start} is empty; only the last stage may be, to end training")
+    return [s for s in starts if curriculum[s]]
+
+
+def last_step(curriculum: Mapping[int | str, Any]) -> int | None:
+    """Return the step at which the curriculum ends training, None if it does not."""
+    starts = sorted(k for k in curriculum if isinstance(k, int))
+    return starts[-1] if starts and not curriculum[starts[-1]] else None
+
+
+def stage_at(curriculum: Mapping[int | str, Any], step: int) -> Stage:
+    """Return the validated stage of a step; past the end the last real stage stays active."""
+    if step < 0:
+        raise ValueError(f"step must not be negative, got {step}")
+    start = max(s for s in stage_starts(curriculum) if s <= step)
+    run = {k: v for k, v in curriculum.items() if isinstance(k, str)}
+    return make_stage(start, {**curriculum[start], **run})
+
+
+def validate(curriculum: Mapping[int | str, Any]) -> None:
+    """Check every stage, so that no mistake waits for its step to come."""
+    for key in curriculum:
+        if not isinstance(key, str) and (not isinstance(key, int) or isinstance(key, bool) or key < 0):
+            raise ValueError(f"a curriculum's keys are stage steps or names, got {key!r}")
+    for start in stage_starts(curriculum):
+        stage_at(curriculum, start)
+
+
+def fade_start(curriculum: Mapping[int | str, Any], step: int) -> int:
+    """Return the step since which pictures have had their present size: fade-in counts from it."""
+    size, first = stage_at(curriculum, step).img_size, 0
+    for start in reversed([s for s in stage_starts(curriculum) if s <= step]):
+        if stage_at(curriculum, start).img_size != size:
+            break
+        first = start
+    return first
+
+
+def next_stage(curriculum: Mapping[int | str, Any], step: int) -> int | None:
+    """Return the step at which the next stage, or the end, comes; None if neither does."""
+    later = [k for k in curriculum if isinstance(k, int) and k > step]
+    return min(later) if later else None
+
+
+def with_overrides(curriculum: Mapping[int | str, Any], assignments: list[str]) -> Curriculum:
+    """Return a copy with `key=value`, `stage.key=value` or `options_key.name=value` applied.
+
+    Values are Python literals; whatever is not one is taken as text. A key without a stage is set
+    for the whole run and so wins over all stages.
+    """
+    result = copy.deepcopy(dict(curriculum))
+    for assignment in assignments:
+        target, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes key=value, got {assignment!r}")
+        scope: dict[Any, Any] = result
+        *path, key = target.strip().split(".")
+        if path and path[0].isdecimal():
+            stage = int(path.pop(0))
+            if stage not in result:
+                starts = ", ".join(str(s) for s in stage_starts(result))
+                raise ValueError(f"--set {target}: no stage begins at step {stage}; stages: {starts}")
+            scope = result[stage]
+        name = path[0] if path else key
+        if name not in KEYS or len(path) > 1:
+            raise ValueError(f"--set: unknown key {name!r}{nearest(name, KEYS)}")
+        if path:
+            scope = scope.setdefault(name, {})
+            if not isinstance(scope, dict):
+                raise ValueError(f"--set {target}: {name} takes one value, not named options")
+        scope[key] = _literal(text)
+    return result
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "none": None}.get(text.strip().lower(), text.strip())

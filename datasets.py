@@ -1,0 +1,396 @@
+"""Image data sets: picture files in, normalised batches with cameras and labels out.
+
+Each recipe of `DATASETS` turns a picture of any size and mode into img_size x img_size RGB. That is
+done once: the pixels are kept as a memory-mapped file of 8-bit values in the cache folder
+(PERIGAN_CACHE, else ~/.cache/perigan; safe to delete), keyed by what identifies the files.
+
+Resizing is antialiased (Lanczos); `nearest` gives the original pi-GAN's nearest neighbour, aliasing
+included, which it applied to CelebA after flipping; here a flipped picture is always the exact
+mirror image. Transparency is laid over white.
+
+Cameras and classes come from a dataset.json (see `image_files`); angles are those of
+`rendering.cameras`. Flipping a picture mirrors its camera at the vertical plane of `frontal_yaw`
+(pi/2; 0 for data whose frontal cameras have yaw 0) and reverses its roll.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import shutil
+import tempfile
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn.functional import interpolate
+from tqdm import tqdm
+
+from image_files import ImageFiles, find_images, read_annotations, some
+from ops.registry import Registry
+from ops.shapes import Bool, Float, Int
+
+logger = logging.getLogger("perigan")
+
+CACHE_VERSION = 1  # raise when decoding or a recipe changes its numbers
+CHECKED_BYTES = 2**28  # of a cache file that is opened, so much is held against its checksums
+FRONTAL_YAW = math.pi / 2  # as rendering.cameras has it
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Pictures in [-1, 1], the angles (yaw, pitch, roll) of their cameras, and their classes."""
+
+    images: Float[Tensor, "batch 3 height width"]
+    camera_angles: Float[Tensor, "batch 3"] | None = None
+    labels: Int[Tensor, " batch"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "ImageBatch":
+        """Move to a device."""
+        return self._each(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "ImageBatch":
+        """Copy into page-locked memory, from which a GPU copies while the CPU goes on."""
+        return self._each(lambda t: t.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "ImageBatch":
+        angles = None if self.camera_angles is None else change(self.camera_angles)
+        labels = None if self.labels is None else change(self.labels)
+        return ImageBatch(change(self.images), angles, labels)
+
+
+class ImageDataset:
+    """Decoded square pictures and what is known about them.
+
+    `skipped` names the files that could not be read; `identity` changes whenever the pixels may.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,  # (files, img_size, img_size, 3), uint8
+        *,
+        rows: np.ndarray | None = None,  # which of them belong to the data set; None: all
+        camera_angles: Tensor | None = None,  # (N, 3): yaw, pitch, roll of those that belong
+        labels: Tensor | None = None,  # (N,), int64, from 0
+        mirror: float = 0.0,  # probability that training flips a picture left to right
+        frontal_yaw: float = FRONTAL_YAW,  # yaw of the cameras in the plane of symmetry
+        identity: str = "",
+        skipped: tuple[str, ...] = (),
+    ) -> None:
+        self._images = images
+        self._rows = np.arange(len(images)) if rows is None else rows
+        self.img_size: int = images.shape[1]
+        self.camera_angles, self.labels = camera_angles, labels
+        self.mirror, self.frontal_yaw = mirror, frontal_yaw
+        self.identity, self.skipped = identity, skipped
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the largest label, 0 without labels."""
+        return 0 if self.labels is None else int(self.labels.max()) + 1
+
+    def batch(
+        self, indices: Int[Tensor, " batch"], flip: Bool[Tensor, " batch"] | None = None
+    ) -> ImageBatch:
+        """Pictures `indices`, on the CPU; those where `flip` is set left to right."""
+        pixels = torch.from_numpy(self._images[self._rows[indices.numpy()]]).permute(0, 3, 1, 2)
+        angles = None if self.camera_angles is None else self.camera_angles[indices]
+        if flip is not None:
+            pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
+        if flip is not None and angles is not None:
+            yaw, pitch, roll = angles.unbind(1)
+            mirrored = torch.stack([2 * self.frontal_yaw - yaw, pitch, -roll], dim=1)
+            angles = torch.where(flip[:, None], mirrored, angles)
+        images = pixels.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
+        return ImageBatch(images, angles, None if self.labels is None else self.labels[indices])
+
+
+# ---- recipes
+
+
+def resize(image: Image.Image, img_size: int, nearest: bool) -> Image.Image:
+    """Resize to a square, whatever the aspect."""
+    how = Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
+    return image.resize((img_size, img_size), how)
+
+
+def center_crop(image: Image.Image, img_size: int, nearest: bool) -> Image.Image:
+    """Cut out the largest centred square and resize it."""
+    (width, height), side = image.size, min(image.size)
+    left, top = (width - side) // 2, (height - side) // 2
+    return resize(image.crop((left, top, left + side, top + side)), img_size, nearest)
+
+
+def celeba_crop(image: Image.Image, img_size: int, nearest: bool) -> Image.Image:
+    """Shorter side to 320, then the central 256 x 256, then resize."""
+    shorter = min(image.size)
+    width, height = (320 * side // shorter for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - 256) / 2), round((height - 256) / 2)
+    image = image.crop((left, top, left + 256, top + 256))
+    if not nearest:
+        return resize(image, img_size, nearest)
+    # the original resizes a tensor here, which picks other pixels than an image's resize does
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    return Image.fromarray(interpolate(pixels, img_size)[0].permute(1, 2, 0).numpy())
+
+
+def make_toys(num: int, img_size: int, seed: int, cache_dir: Path) -> Path:
+    """Draw the embedded data set, or find it drawn."""
+    from toys.dataset import toys_zip
+
+    try:
+        return toys_zip(num, img_size, seed, cache_dir)
+    except OSError as error:
+        logger.warning("cannot keep Toys in %s (%s): using a temporary folder", cache_dir, error)
+        return toys_zip(num, img_size, seed, Path(tempfile.mkdtemp(prefix="perigan-")))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the pictures of one data set are prepared."""
+
+    prepare: Callable[[Image.Image, int, bool], Image.Image]  # (RGB, img_size, nearest) -> square
+    mirror: bool = False  # whether they are flipped at random unless the caller decides
+    make: Callable[[int, int, int, Path], Path] | None = None  # draws them where no path is given
+
+
+DATASETS: Registry[Recipe] = Registry("dataset")
+DATASETS.register("CelebA")(Recipe(celeba_crop, mirror=True))
+DATASETS.register("Cats", "CATS")(Recipe(resize, mirror=True))
+DATASETS.register("Carla", "CARLA")(Recipe(resize))
+DATASETS.register("ImageFolder")(Recipe(center_crop))
+DATASETS.register("Toys")(Recipe(center_crop, make=make_toys))
+
+
+# ---- opening
+
+
+def open_dataset(
+    name: str,
+    path: str | Path,
+    img_size: int,
+    *,
+    nearest: bool = False,  # resize as the original does, aliasing and all
+    mirror: bool | None = None,  # flip at random; None: what the recipe says
+    max_images: int | None = None,  # a random subset of so many files, always the same
+    cache_dir: Path | str | None = None,  # None: PERIGAN_CACHE, else ~/.cache/perigan
+    num_workers: int = 0,  # threads that decode; 0: the calling one
+    progress: bool = True,  # show a progress bar while decoding
+    frontal_yaw: float = FRONTAL_YAW,  # yaw of a frontal camera, for flipped pictures
+    toys_num: int = 4000,  # pictures that "Toys" draws where `path` is empty
+    toys_seed: int = 0,
+) -> ImageDataset:
+    """Open the pictures of a folder (with its subfolders), a glob (with **) or a zip.
+
+    `name` is a recipe of DATASETS. Files that cannot be decoded are named in a warning and left
+    out. Raises ValueError if there is no path, nothing matches, nothing can be decoded, or
+    dataset.json is wrong.
+    """
+    recipe = DATASETS[name]
+    for option, value in (("img_size", img_size), ("max_images", max_images)):
+        if value is not None and value < 1:
+            raise ValueError(f"{option} must be at least 1, got {value}")
+    cache_dir = Path(cache_dir or _default_cache_dir())
+    if not str(path) and recipe.make is not None:
+        path = recipe.make(toys_num, img_size, toys_seed, cache_dir)
+    if not str(path):
+        raise ValueError("dataset_path is empty: give --dataset_path, a glob, a folder or a zip")
+    files = find_images(str(path))
+    notes = read_annotations(files)
+    chosen = _subset(len(files.names), max_images)
+    names = [files.names[i] for i in chosen]
+    key = [CACHE_VERSION, DATASETS.canonical(name), img_size, nearest, files.stamps(names)]
+    identity = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+    label, quiet = f"reading {name} at {img_size}x{img_size}", not progress
+    work = partial(_decode_record, files, recipe, img_size, nearest)
+    records = _cached(
+        cache_dir / "images" / f"{identity}.u8",
+        len(names),
+        _record_type(img_size),
+        lambda: iter(
+            tqdm(_parallel_map(work, names, num_workers), label, len(names), disable=quiet)
+        ),
+    )
+    rows = np.flatnonzero(records["readable"])
+    return ImageDataset(
+        records["image"],
+        rows=rows,
+        camera_angles=_pick(notes.camera_angles, chosen[rows]),
+        labels=_pick(notes.labels, chosen[rows]),
+        mirror=0.5 if (recipe.mirror if mirror is None else mirror) else 0.0,
+        frontal_yaw=frontal_yaw,
+        identity=identity,
+        skipped=_report_skipped(str(path), names, records["readable"]),
+    )
+
+
+def _default_cache_dir() -> Path:
+    given = os.environ.get("PERIGAN_CACHE")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "perigan"
+
+
+def _subset(count: int, largest: int | None) -> np.ndarray:
+    """Which files to use, ascending."""
+    order = np.random.default_rng(0).permutation(count)
+    return np.sort(order[:largest])
+
+
+def _pick(values: np.ndarray | None, kept: np.ndarray) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values[kept])
+
+
+def _report_skipped(path: str, names: list[str], readable: np.ndarray) -> tuple[str, ...]:
+    skipped = tuple(n for n, good in zip(names, readable, strict=True) if not good)
+    message = f"{len(skipped)} of the {len(names)} images of {path!r} cannot be read"
+    if len(skipped) == len(names):
+        raise ValueError(f"{message}: {some(skipped)}")
+    if skipped:
+        logger.warning("%s and are left out: %s", message, some(skipped))
+    return skipped
+
+
+# ---- decoding
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """Read a picture of any format and mode: 8-bit RGB, upright, transparency over white."""
+    with Image.open(io.BytesIO(data)) as opened:
+        image = ImageOps.exif_transpose(opened)
+    if image.mode == "I" or image.mode.startswith("I;"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("32-bit pixels have no defined white")
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating point pixels have no defined white")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _record_type(img_size: int) -> np.dtype:
+    image = ("image", np.uint8, (img_size, img_size, 3))
+    return np.dtype([("checksum", "<u4"), ("readable", np.bool_), image])
+
+
+def _checksum(record: np.void) -> int:
+    return zlib.crc32(record["image"].tobytes(), int(record["readable"]))
+
+
+def _decode_record(
+    files: ImageFiles, recipe: Recipe, img_size: int, nearest: bool, name: str
+) -> np.void:
+    record = np.zeros(1, _record_type(img_size))[0]
+    try:
+        record["image"] = recipe.prepare(decode_image(files.read(name)), img_size, nearest)
+        record["readable"] = True
+    except Exception as error:  # decoders raise whatever they like over a damaged file
+        if isinstance(error, OSError) and error.errno is not None:  # but this is not its fault
+            raise ValueError(f"cannot read {name!r} of {files.path!r}: {error}") from error
+        logger.warning("skipping %s: %s", name, error)
+    record["checksum"] = _checksum(record)
+    return record
+
+
+def _parallel_map(
+    work: Callable[[str], np.void], names: list[str], num_workers: int
+) -> Iterator[np.void]:
+    """Map in order, with threads (Pillow decodes without Python's lock), some names ahead."""
+    if num_workers < 1:
+        yield from map(work, names)
+        return
+    ahead = 32 * num_workers
+    with ThreadPoolExecutor(num_workers) as pool:
+        for start in range(0, len(names), ahead):
+            yield from pool.map(work, names[start : start + ahead])
+
+
+# ---- the cache of decoded pictures
+
+
+def _cached(
+    file: Path, count: int, record_type: np.dtype, decode: Callable[[], Iterator[np.void]]
+) -> np.ndarray:
+    """The records in `file`, decoded into it if need be; in memory where that cannot be done."""
+    records = _open_cache(file, count, record_type)
+    try:
+        if records is None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with _lock(file):
+                # while this process waited, another may have done the work
+                records = _open_cache(file, count, record_type)
+                if records is None:
+                    _write_cache(file, count * record_type.itemsize, decode())
+                    records = _open_cache(file, count, record_type)
+    except OSError as error:
+        logger.warning("cannot cache images in %s (%s): keeping them in memory", file, error)
+    if records is None:
+        records = np.empty(count, record_type)
+        for i, record in enumerate(decode()):
+            records[i] = record
+    return records
+
+
+def _open_cache(file: Path, count: int, record_type: np.dtype) -> np.ndarray | None:
+    """Map a complete and undamaged cache file, read-only; None if there is none."""
+    try:
+        if file.stat().st_size != count * record_type.itemsize:
+            return None
+        records = np.memmap(file, record_type, mode="r", shape=(count,))
+    except OSError:
+        return None
+    sample = records[:: math.ceil(records.nbytes / CHECKED_BYTES)]
+    return records if all(_checksum(r) == r["checksum"] for r in sample) else None
+
+
+def _write_cache(file: Path, size: int, records: Iterator[np.void]) -> None:
+    """Write next to `file`, then take its place: no reader ever sees half of it."""
+    for left in file.parent.glob(f"{file.stem}.*.tmp"):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    if file.exists():
+        logger.warning("%s is damaged: decoding the images again", file)
+    if shutil.disk_usage(file.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    temporary = file.with_name(f"{file.stem}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as output:
+            for record in records:
+                output.write(record.tobytes())
+            output.flush()
+            os.fsync(output.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+@contextmanager
+def _lock(file: Path) -> Iterator[None]:
+    """Let one process in at a time; where the system has no locks, all at once."""
+    with open(file.with_suffix(".lock"), "w") as lock:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,51 @@
+"""Pictures on disk: fixed colour ranges, grids and strips."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ops.shapes import Float, Int
+
+
+def to_uint8(
+    images: Float[Tensor, "batch channels height width"],
+) -> Int[Tensor, "batch height width channels"]:
+    """Pictures in [-1, 1] as bytes, -1 black and 1 white whatever the picture's own range."""
+    pixels = (images.float() * 0.5 + 0.5) * 255 + 0.5
+    return pixels.clamp(0, 255).floor().permute(0, 2, 3, 1).to("cpu", torch.uint8)
+
+
+def tile(
+    images: Int[Tensor, "batch height width channels"], columns: int
+) -> Int[Tensor, "grid_height grid_width channels"]:
+    """Lay pictures out row by row; an unfinished last row is filled with white."""
+    batch, height, width, channels = images.shape
+    rows = -(-batch // columns)
+    grid = images.new_full((rows * columns, height, width, channels), 255)
+    grid[:batch] = images
+    grid = grid.reshape(rows, columns, height, width, channels)
+    return grid.transpose(1, 2).reshape(rows * height, columns * width, channels)
+
+
+def save_png(path: Path, pixels: Int[Tensor, "height width channels"]) -> None:
+    """Write one picture; the folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = pixels.numpy()
+    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(path)
+
+
+def depth_image(
+    depth: Float[Tensor, "batch height width"],
+    opacity: Float[Tensor, "batch height width"],
+    near: float,
+    far: float,
+) -> Float[Tensor, "batch 1 height width"]:
+    """Depth as a picture in [-1, 1]: `near` white, `far` and emptiness black.
+
+    The renderer's depth is weighted by opacity; here it is divided by it.
+    """
+    distance = depth / opacity.clamp(min=1e-6)
+    nearness = ((far - distance) / (far - near)).clamp(0, 1) * opacity
+    return (2 * nearness - 1)[:, None]

@@ -1,0 +1,276 @@
+"""One stage of a curriculum: every key it may hold, its meaning, and what values make sense.
+
+A `Stage` is what the trainer and the scripts consume: frozen and checked. The comments below are
+the reference of the keys; docs/curricula.md says more.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ops.registry import nearest
+from rendering.settings import CLAMP_MODES, POSE_KINDS, PoseLaw, RenderSettings
+
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+COMPAT = {
+    "summed_chunks": "generator losses of the batch's chunks are summed, not averaged",
+    "batch_coin": "the hybrid pose law tosses one coin for a whole batch",
+    "nearest_resize": "training pictures are resized by nearest neighbour, aliasing and all",
+    "double_background": "white_back and last_back may both be set: the background counts twice",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """The settings in force from step `start` on."""
+
+    start: int  # the step from which this stage applies
+    # -- batches and sizes
+    batch_size: int  # images per process and step
+    img_size: int  # pixels per side, a power of two
+    batch_split: int = 1  # chunks that a batch is computed in, to save memory
+    dataset: str  # pre-processing, by its name in datasets.DATASETS
+    dataset_path: str = ""  # glob, folder or zip of the pictures
+    dataset_options: Mapping[str, Any] = field(default_factory=dict)  # the data set's own
+    # -- networks
+    generator: str  # by its name in generators.GENERATORS
+    model: str = "SpatialSiren"  # pi-GAN's field, by its name in siren.fields.FIELDS
+    discriminator: str  # by its name in discriminators.DISCRIMINATORS
+    generator_options: Mapping[str, Any] = field(default_factory=dict)  # constructor arguments
+    discriminator_options: Mapping[str, Any] = field(default_factory=dict)  # likewise
+    latent_dim: int = 256  # numbers in z
+    z_dist: str = "gaussian"  # or "uniform" on (-1, 1)
+    # -- cameras
+    fov: float  # full field of view, degrees
+    radius: float = 1.0  # distance of the cameras from the origin
+    sample_dist: str  # pose law: one of rendering.settings.POSE_KINDS
+    h_mean: float  # yaw, radians; pi/2 is frontal
+    h_stddev: float  # its standard deviation, or half width for the uniform laws
+    v_mean: float  # pitch, radians from straight above
+    v_stddev: float
+    sample_dist_eval: str | None = None  # pose law of metrics; None: the training one
+    h_stddev_eval: float | None = None
+    v_stddev_eval: float | None = None
+    # -- rendering
+    num_steps: int  # coarse samples per ray; hierarchical_sample adds as many
+    ray_start: float  # nearest and farthest sample, from the camera
+    ray_end: float
+    hierarchical_sample: bool = True
+    clamp_mode: str = "relu"  # raw density to density: "relu" or "softplus"
+    white_back: bool = False  # where nothing is, white
+    last_back: bool = False  # where nothing is, the last sample's colour
+    eval_last_back: bool | None = None  # last_back in scripts and metrics; None: as in training
+    nerf_noise: float = 1.0  # std of the density noise at step 0
+    nerf_noise_steps: int = 5000  # it fades linearly to 0 until this step
+    # -- optimisation
+    gen_lr: float
+    disc_lr: float
+    betas: tuple[float, float] = (0.0, 0.9)  # Adam's
+    weight_decay: float = 0.0
+    unique_lr: bool = False  # the mapping network learns at mapping_lr_mul x gen_lr
+    mapping_lr_mul: float = 0.05
+    grad_clip: float = 0.3  # largest total gradient norm, per network
+    precision: str = "auto"  # "fp32", "fp16", "bf16"; "auto": fp16 on a GPU, fp32 elsewhere
+    disable_scaler: bool = False  # fp16 without loss scaling
+    ema_decay: float = 0.999  # of ema.pth
+    ema2_decay: float = 0.9999  # of ema2.pth
+    # -- losses
+    fade_steps: int = 10_000  # steps over which a new image size is faded in
+    r1_lambda: float = 0.0  # weight of R1: half of it times the squared gradient norm
+    topk_interval: float | None = None  # the kept share of a batch falls by 1% every so many steps
+    topk_v: float | None = None  # ... down to this share; 1, or either key absent: off
+    z_lambda: float = 0.0  # weight of the latent identity loss
+    pos_lambda: float = 0.0  # weight of the pose identity loss
+    # -- looking
+    sample_images: int = 25  # pictures per sample grid, five to a row
+    sample_size: int | None = None  # their pixels per side; None: img_size
+    eval_images: int = 2048  # pictures that a measurement compares
+    # -- the original's quirks, by the names in COMPAT
+    compat: tuple[str, ...] = ()
+
+    def render_settings(self, step: int | None = None, **changes: Any) -> RenderSettings:
+        """Settings of training pictures at `step`, or without density noise if it is None.
+
+        Keyword arguments replace fields, for instance `resolution=256, jitter=False`.
+        """
+        settings = RenderSettings(
+            resolution=self.img_size,
+            num_steps=self.num_steps,
+            ray_start=self.ray_start,
+            ray_end=self.ray_end,
+            hierarchical=self.hierarchical_sample,
+            clamp_mode=self.clamp_mode,
+            noise_std=0.0 if step is None else self.noise_std(step),
+            white_back=self.white_back,
+            last_back=self.last_back,
+        )
+        return dataclasses.replace(settings, **changes)
+
+    def eval_settings(self, **changes: Any) -> RenderSettings:
+        """Settings for looking and measuring: deterministic, `eval_last_back` in force."""
+        last_back = self.last_back if self.eval_last_back is None else self.eval_last_back
+        return self.render_settings(**{"last_back": last_back, "jitter": False, **changes})
+
+    def pose_law(self, *, evaluation: bool = False) -> PoseLaw:
+        """The law that cameras are drawn from, in training or for metrics."""
+
+        def choose(training: Any, metrics: Any) -> Any:
+            return metrics if evaluation and metrics is not None else training
+
+        return PoseLaw(
+            kind=choose(self.sample_dist, self.sample_dist_eval),
+            h_mean=self.h_mean,
+            h_stddev=choose(self.h_stddev, self.h_stddev_eval),
+            v_mean=self.v_mean,
+            v_stddev=choose(self.v_stddev, self.v_stddev_eval),
+            fov=self.fov,
+            radius=self.radius,
+            batch_coin="batch_coin" in self.compat,
+        )
+
+    def noise_std(self, step: int) -> float:
+        """Standard deviation of the density noise at a step."""
+        if self.nerf_noise_steps == 0:
+            return 0.0
+        return self.nerf_noise * max(0.0, 1 - step / self.nerf_noise_steps)
+
+    def kept_share(self, step: int) -> float:
+        """Share of the generator's pictures, best first, that top-k training learns from."""
+        if self.topk_interval is None or self.topk_v is None:
+            return 1.0
+        return max(0.99 ** (step / self.topk_interval), self.topk_v)
+
+
+_FIELDS = {f.name: f for f in dataclasses.fields(Stage) if f.name != "start"}
+KEYS = (*_FIELDS, "learnable_dist")
+_REQUIRED = [
+    name
+    for name, f in _FIELDS.items()
+    if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+]
+_CHOICES = {
+    "clamp_mode": CLAMP_MODES,
+    "sample_dist": POSE_KINDS,
+    "sample_dist_eval": POSE_KINDS,
+    "z_dist": ("gaussian", "uniform"),
+    "precision": PRECISIONS,
+}
+_POSITIVE = {
+    "batch_size", "batch_split", "img_size", "num_steps", "latent_dim", "fov", "radius",
+    "topk_interval", "topk_v", "grad_clip", "sample_images", "sample_size", "eval_images", "mapping_lr_mul",
+}  # fmt: skip
+_SIGNED = {"h_mean", "v_mean"}
+
+
+def make_stage(start: int, values: Mapping[str, Any]) -> Stage:
+    """Check the values of a stage that begins at step `start`.
+
+    Raises ValueError naming the key, the stage, what was given and what is allowed.
+    """
+    where = f"(stage {start})"
+    for key in values:
+        if key not in KEYS:
+            raise ValueError(f"unknown curriculum key {key!r} {where}{nearest(key, KEYS)}")
+    missing = [key for key in _REQUIRED if key not in values]
+    if missing:
+        raise ValueError(f"missing curriculum key {missing[0]!r} {where}")
+    if values.get("learnable_dist"):
+        raise ValueError(f"learnable_dist never had an effect: only False is accepted {where}")
+    checked = {
+        key: _check(key, value, where) for key, value in values.items() if key != "learnable_dist"
+    }
+    stage = Stage(start=start, **checked)
+    _check_together(stage, where)
+    return stage
+
+
+def _check(key: str, value: Any, where: str) -> Any:
+    """One value, converted to its field's type if that loses nothing."""
+    expected = _FIELDS[key].type
+    optional = "None" in str(expected)
+    if value is None:
+        if optional:
+            return None
+        raise ValueError(f"{key} must not be None {where}")
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            allowed = nearest(value, _CHOICES[key])
+            raise ValueError(f"{key} cannot be {value!r} {where}{allowed}")
+        return value
+    if key == "betas":
+        return _check_betas(value, where)
+    if key == "compat":
+        return _check_compat(value, where)
+    kind = str(expected).replace(" | None", "")
+    kind = expected.__name__ if isinstance(expected, type) else kind
+    if kind.startswith("collections.abc.Mapping"):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{key} must be a dictionary, got {value!r} {where}")
+        return dict(value)
+    if kind in ("str", "bool"):
+        if not isinstance(value, str if kind == "str" else bool):
+            wanted = "text" if kind == "str" else "True or False"
+            raise ValueError(f"{key} must be {wanted}, got {value!r} {where}")
+        return value
+    return _check_number(key, value, kind, where)
+
+
+def _check_number(key: str, value: Any, kind: str, where: str) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{key} must be a number, got {value!r} {where}")
+    if kind == "int":
+        if value != int(value):
+            raise ValueError(f"{key} must be a whole number, got {value!r} {where}")
+        value = int(value)
+    else:
+        value = float(value)
+    if key in _POSITIVE and value <= 0:
+        raise ValueError(f"{key} must be positive, got {value!r} {where}")
+    if key not in _SIGNED and value < 0:
+        raise ValueError(f"{key} must not be negative, got {value!r} {where}")
+    return value
+
+
+def _check_betas(value: Any, where: str) -> tuple[float, float]:
+    numbers = isinstance(value, (tuple, list)) and all(isinstance(b, (int, float)) for b in value)
+    if not numbers or len(value) != 2 or not all(0 <= b < 1 for b in value):
+        raise ValueError(f"betas must be two numbers in [0, 1), got {value!r} {where}")
+    return float(value[0]), float(value[1])
+
+
+def _check_compat(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, (tuple, list)):
+        raise ValueError(f"compat must be a list of names, got {value!r} {where}")
+    for name in value:
+        if name not in COMPAT:
+            raise ValueError(f"unknown compat name {name!r} {where}{nearest(name, COMPAT)}")
+    return tuple(value)
+
+
+def _check_together(stage: Stage, where: str) -> None:
+    """What only shows when keys are seen side by side."""
+    if stage.img_size & (stage.img_size - 1):
+        raise ValueError(f"img_size must be a power of two, got {stage.img_size} {where}")
+    if stage.batch_size % stage.batch_split:
+        raise ValueError(
+            f"batch_size must be a multiple of batch_split, got {stage.batch_size} and "
+            f"{stage.batch_split} {where}"
+        )
+    if stage.fov >= 180:
+        raise ValueError(f"fov must be below 180 degrees, got {stage.fov} {where}")
+    if stage.topk_v is not None and stage.topk_v > 1:
+        raise ValueError(f"topk_v must be at most 1, got {stage.topk_v} {where}")
+    if max(stage.ema_decay, stage.ema2_decay) >= 1:
+        raise ValueError(f"ema_decay and ema2_decay must be below 1 {where}")
+    both = stage.white_back and (stage.last_back or stage.eval_last_back)
+    if both and "double_background" not in stage.compat:
+        raise ValueError(
+            "white_back and last_back exclude each other: the background would count twice "
+            f"(compat 'double_background' allows it) {where}"
+        )
+    try:
+        stage.render_settings()
+    except ValueError as error:
+        raise ValueError(f"{error} {where}") from error

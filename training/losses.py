@@ -1,0 +1,66 @@
+"""The losses of pi-GAN: non-saturating adversarial, R1, identity, top-k.
+
+Every function returns a mean over its batch, so that chunks of equal size can be averaged.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from discriminators.base import Judgement
+from ops.shapes import Float
+from rendering.cameras import Cameras
+from stages import Stage
+
+
+def real_loss(logits: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
+    """softplus(-D(real)): the discriminator's loss on pictures that it should call real."""
+    return F.softplus(-logits).mean()
+
+
+def fake_loss(logits: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
+    """softplus(D(fake)): the discriminator's loss on pictures that it should call fake."""
+    return F.softplus(logits).mean()
+
+
+def r1_penalty(
+    logits: Float[Tensor, "batch 1"],
+    images: Float[Tensor, "batch channels height width"],
+    scale: float | Tensor = 1.0,
+) -> Float[Tensor, ""]:
+    """Mean squared norm of the logits' gradient in each real picture (Mescheder et al. 2018).
+
+    `scale` is the loss scale of fp16 training: the gradient is taken of the scaled sum, where it
+    does not underflow, and divided by it afterwards.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        (gradient,) = torch.autograd.grad(
+            outputs=logits.float().sum() * scale, inputs=images, create_graph=True
+        )
+        return (gradient / scale).square().sum(dim=(1, 2, 3)).mean()
+
+
+def identity_loss(
+    judgement: Judgement, z: Float[Tensor, "batch latent"], cameras: Cameras, stage: Stage
+) -> Tensor | float:
+    """How badly the discriminator recognises the latent and pose of fakes (pi-GAN, supplement)."""
+    loss: Tensor | float = 0.0
+    if stage.z_lambda > 0:
+        assert judgement.latent is not None
+        loss = loss + stage.z_lambda * F.mse_loss(judgement.latent.float(), z)
+    if stage.pos_lambda > 0:
+        assert judgement.pose is not None
+        pitch_yaw = cameras.yaw_pitch.flip(-1)
+        loss = loss + stage.pos_lambda * F.mse_loss(judgement.pose.float(), pitch_yaw)
+    return loss
+
+
+def generator_loss(logits: Float[Tensor, "batch 1"], kept_share: float) -> Float[Tensor, ""]:
+    """softplus(-D(fake)) of the share of the fakes that the discriminator likes best.
+
+    (Sinha et al. 2020, top-k training of GANs.)
+    """
+    kept = math.ceil(kept_share * len(logits))
+    return F.softplus(-logits.topk(kept, dim=0).values).mean()

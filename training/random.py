@@ -1,0 +1,41 @@
+"""One named random stream per purpose, so that none disturbs another.
+
+The streams of rank r are seeded from (seed, purpose, r): latents do not change when the pictures'
+size does, nor when somebody adds a sample grid.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+PURPOSES = ("latents", "poses", "rendering")
+
+
+def derive_seed(*parts: object) -> int:
+    """A well-mixed 63-bit seed from whatever names a stream."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Streams:
+    """The random generators of one process, on its device."""
+
+    latents: torch.Generator
+    poses: torch.Generator
+    rendering: torch.Generator
+
+    def __init__(self, seed: int, rank: int, device: torch.device) -> None:
+        for purpose in PURPOSES:
+            generator = torch.Generator(device).manual_seed(derive_seed(seed, purpose, rank))
+            setattr(self, purpose, generator)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The state of every stream."""
+        return {p: getattr(self, p).get_state() for p in PURPOSES}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a saved state stopped."""
+        for purpose in PURPOSES:
+            getattr(self, purpose).set_state(state[purpose])

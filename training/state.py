@@ -1,0 +1,134 @@
+"""Everything that a run needs to go on where it stopped, and its way to disk and back."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curriculums import Curriculum
+from inference import checkpoint
+from inference.checkpoint import CheckpointError, load_weights, network_state
+from training.data import DataStream
+from training.ema import ExponentialMovingAverage
+from training.random import Streams
+from training.steps import Players
+
+
+class NotFiniteError(RuntimeError):
+    """Training has gone where numbers mean nothing; the message says what to lower."""
+
+
+class RunState:
+    """Players, averages, streams and counters at a step.
+
+    `non_finite` counts skipped steps in a row and `skipped` all of them, both on the device.
+    """
+
+    def __init__(
+        self,
+        players: Players,
+        records: dict[str, dict[str, Any]],
+        emas: dict[str, ExponentialMovingAverage],
+        streams: Streams,
+        data: DataStream,
+    ) -> None:
+        self.players, self.records, self.emas = players, records, emas
+        self.streams, self.data = streams, data
+        self.step = 0
+        self.non_finite, self.skipped = torch.zeros(2, device=players.world.device).unbind()
+
+    def count(self, finite: torch.Tensor) -> None:
+        """Move on by one step, which changed weights if `finite`."""
+        bad = (~finite).float()
+        self.non_finite = (self.non_finite + bad) * bad
+        self.skipped = self.skipped + bad
+        self.step += 1
+
+    def save(self, directory: Path, curriculum: Curriculum) -> None:
+        """Write a complete checkpoint, replacing the last one in one go.
+
+        Every process must call it. Raises NotFiniteError rather than save weights that are not
+        finite, OSError if the disk does not take them; the last checkpoint is intact then.
+        """
+        players = self.players
+        streams = players.world.gather(self.streams.state_dict())
+        if not players.world.is_main:
+            return
+        for network in (players.generator, players.discriminator):
+            if not all(p.isfinite().all() for p in network.parameters()):
+                raise NotFiniteError(
+                    f"weights are not finite at step {self.step} and were not saved: "
+                    "lower gen_lr and disc_lr, and resume from the last checkpoint"
+                )
+        players.generator.update_w_avg()
+        for ema in self.emas.values():
+            ema.module.update_w_avg()
+        networks = {"generator.pth": players.generator, "discriminator.pth": players.discriminator}
+        files = {
+            name: network_state(network, self.records[name], self.step)
+            for name, network in networks.items()
+        }
+        files["generator.pth"]["curriculum"] = curriculum
+        for name, part in self._parts().items():
+            files[name] = {**self._header(), "state": part.state_dict()}
+        for name, ema in self.emas.items():
+            files[name] = {**self._header(), **ema.state_dict()}
+        files["trainer.pth"] = {
+            **self._header(),
+            "streams": streams,
+            "data": self.data.state_dict(),
+            "non_finite": float(self.non_finite),
+            "skipped": float(self.skipped),
+        }
+        checkpoint.save_files(directory, files)
+
+    def load(self, directory: Path) -> None:
+        """Restore everything that `save` wrote."""
+        players = self.players
+        networks = {"generator.pth": players.generator, "discriminator.pth": players.discriminator}
+        for name, network in networks.items():
+            data, file = checkpoint.read_file(directory / name), directory / name
+            wanted = self.records[name]["class"]
+            if data.get("class") != wanted:
+                raise CheckpointError(
+                    f"{file} is from another architecture: it holds {data.get('class')}, "
+                    f"the curriculum names {wanted}"
+                )
+            load_weights(network, data["state_dict"], file)
+        for name, ema in self.emas.items():
+            ema.load_state_dict(checkpoint.read_file(directory / name), directory / name)
+        for name, part in self._parts().items():
+            state = checkpoint.read_file(directory / name)["state"]
+            if state:  # the scaler of a run in full precision has none
+                part.load_state_dict(state)
+        data = checkpoint.read_file(directory / "trainer.pth")
+        self.step = data["step"]
+        self.data.load_state_dict(data["data"])
+        if players.world.rank < len(data["streams"]):
+            self.streams.load_state_dict(data["streams"][players.world.rank])
+        self.non_finite.fill_(data["non_finite"])
+        self.skipped.fill_(data["skipped"])
+
+    def snapshot(self, directory: Path) -> None:
+        """Keep the checkpoint just written as snapshots/<step>/, in links that cost no room."""
+        target = directory / "snapshots" / f"{self.step:06d}"
+        target.mkdir(parents=True, exist_ok=True)
+        for file in directory.glob("*.pth"):
+            link = target / file.name
+            link.unlink(missing_ok=True)
+            try:
+                link.hardlink_to(file)
+            except OSError:  # a file system without hard links
+                shutil.copy2(file, link)
+
+    def _parts(self) -> dict[str, Any]:
+        players = self.players
+        return {
+            "optimizer_G.pth": players.optimizer_g,
+            "optimizer_D.pth": players.optimizer_d,
+            "scaler.pth": players.scaler,
+        }
+
+    def _header(self) -> dict[str, Any]:
+        return {"format": checkpoint.FORMAT, "step": self.step}

@@ -1,0 +1,300 @@
+"""The training loop: stages, data, both players' steps, and everything a run leaves on disk.
+
+A run is a pure function of its curriculum, seed and hardware: all randomness comes from named
+streams whose states are saved, so that a run that was stopped, or killed, goes on bit for bit.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from curriculums import Curriculum, fade_start, last_step, next_stage, stage_at, validate
+from datasets import ImageDataset, open_dataset
+from inference import checkpoint
+from rendering.cameras import Cameras
+from stages import Stage
+from training.build import build_players, check_heads
+from training.data import DataStream
+from training.distributed import World
+from training.ema import ExponentialMovingAverage
+from training.log import Averages, RunLog
+from training.previews import save_previews
+from training.random import Streams
+from training.state import NotFiniteError, RunState
+from training.steps import Draw, Moment, discriminator_step, generator_step, set_hyperparameters
+
+LOG_INTERVAL = 20  # steps between lines of log.jsonl, and between looks at the device
+NON_FINITE_LIMIT = 40  # skipped steps in a row after which training stops
+DATA_KEYS = ("dataset", "dataset_path", "dataset_options", "img_size", "compat")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line decides about a run; the curriculum decides the rest."""
+
+    output_dir: Path
+    load_dir: Path | None = None  # continue from this run
+    n_epochs: int | None = None  # stop after so many passes through the data
+    n_steps: int | None = None  # stop at this step
+    sample_interval: int = 200  # steps between sample grids and saves
+    model_save_interval: int = 5000  # steps between snapshots that are kept
+    eval_freq: int = 5000  # steps between measurements; 0: none
+    set_step: int | None = None  # pretend that the loaded run is at this step
+    seed: int = 0
+    num_workers: int = 0  # threads that decode pictures
+
+
+class Trainer:
+    """A run: its state, its data and its log, moving along a curriculum.
+
+    `evaluate` measures the run every `eval_freq` steps; what it returns goes to metrics.jsonl.
+    """
+
+    def __init__(
+        self,
+        curriculum: Curriculum,
+        options: RunOptions,
+        world: World,
+        evaluate: Callable[["Trainer"], dict[str, Any]] | None = None,
+    ) -> None:
+        """Check all that can be wrong, build the players, load what is resumed; write nothing."""
+        validate(curriculum)
+        self.curriculum, self.options, self.world = curriculum, options, world
+        self.evaluate = evaluate
+        step = options.set_step or 0
+        if options.load_dir is not None and options.set_step is None:
+            step = checkpoint.read_file(options.load_dir / "trainer.pth")["step"]
+        self.stage = stage_at(curriculum, step)
+        self.dataset = self._open_dataset()
+        streams = Streams(options.seed, world.rank, world.device)
+        players, records = build_players(self.stage, options.seed, world, streams.rendering)
+        check_heads(curriculum, players.discriminator)
+        emas = {
+            "ema.pth": ExponentialMovingAverage(players.generator, self.stage.ema_decay),
+            "ema2.pth": ExponentialMovingAverage(players.generator, self.stage.ema2_decay),
+        }
+        self.state = RunState(players, records, emas, streams, self._open_stream())
+        if options.load_dir is not None:
+            self.state.load(options.load_dir)
+        self.state.step = step
+        set_hyperparameters(players, self.stage)
+        self.averages = Averages()
+        self._log: RunLog | None = None
+        self._stop_signal: int | None = None
+
+    def fit(self) -> str:
+        """Train to the end and return why it ended; the last state is on disk then."""
+        handlers = self._catch_signals()
+        try:
+            self._start_log()
+            if self.state.step == 0:
+                self._save_previews()
+            while (reason := self._reason_to_stop()) is None:
+                self._follow_curriculum()
+                self.train_step()
+                self._at_intervals()
+            self._save_previews()
+            self.state.save(self.options.output_dir, self.curriculum)
+        finally:
+            if self._log is not None:
+                self._log.close()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return reason
+
+    def train_step(self) -> None:
+        """One step of the discriminator, one of the generator, and the averages after them."""
+        state, stage = self.state, self.stage
+        faded = state.step - fade_start(self.curriculum, state.step)
+        moment = Moment(
+            stage=stage,
+            step=state.step,
+            alpha=min(1.0, faded / stage.fade_steps) if stage.fade_steps else 1.0,
+            settings=stage.render_settings(state.step),
+        )
+        images = next(state.data).images.to(self.world.device, non_blocking=True)
+        stats = discriminator_step(state.players, moment, images, self._draws())
+        stats |= generator_step(state.players, moment, self._draws())
+        for ema in state.emas.values():
+            ema.update(state.players.generator)
+        state.count(stats["norm_d"].isfinite() & stats["norm_g"].isfinite())
+        self.averages.add(stats)
+
+    def _draws(self) -> list[Draw]:
+        """Fresh latents and cameras, a draw per chunk of the batch."""
+        stage, streams = self.stage, self.state.streams
+        size = stage.batch_size // stage.batch_split
+        options = {"generator": streams.latents, "device": self.world.device}
+        draws = []
+        for _ in range(stage.batch_split):
+            if stage.z_dist == "uniform":
+                z = 2 * torch.rand(size, stage.latent_dim, **options) - 1
+            else:
+                z = torch.randn(size, stage.latent_dim, **options)
+            draws.append(Draw(z, Cameras.sample(stage.pose_law(), size, streams.poses)))
+        return draws
+
+    def _follow_curriculum(self) -> None:
+        """When a stage begins: reopen data whose keys changed, and set the stage's rates."""
+        stage = stage_at(self.curriculum, self.state.step)
+        if stage == self.stage:
+            return
+        old, self.stage = self.stage, stage
+        if any(getattr(old, key) != getattr(stage, key) for key in DATA_KEYS):
+            self.dataset = self._open_dataset()
+        if self.dataset is not self.state.data.dataset or old.batch_size != stage.batch_size:
+            position = self.state.data.state_dict()
+            self.state.data = self._open_stream()
+            self.state.data.load_state_dict(position)
+        set_hyperparameters(self.state.players, stage)
+        self._show_stage()
+
+    def _open_dataset(self) -> ImageDataset:
+        """Open the stage's pictures: the main process decodes, the others find its cache."""
+        stage = self.stage
+        if not self.world.is_main:
+            self.world.barrier()
+        dataset = open_dataset(
+            stage.dataset,
+            stage.dataset_path,
+            stage.img_size,
+            nearest="nearest_resize" in stage.compat,
+            num_workers=self.options.num_workers,
+            progress=self.world.is_main,
+            **stage.dataset_options,
+        )
+        if self.world.is_main:
+            self.world.barrier()
+        return dataset
+
+    def _open_stream(self) -> DataStream:
+        return DataStream(
+            self.dataset,
+            self.stage.batch_size,
+            seed=self.options.seed,
+            rank=self.world.rank,
+            world_size=self.world.size,
+        )
+
+    def _reason_to_stop(self) -> str | None:
+        step, options = self.state.step, self.options
+        if self.world.any(self._stop_signal is not None):
+            number = self._stop_signal
+            return "stopped" if number is None else f"stopped by {signal.Signals(number).name}"
+        end = last_step(self.curriculum)
+        if end is not None and step >= end:
+            return "the curriculum ends"
+        if options.n_steps is not None and step >= options.n_steps:
+            return "n_steps reached"
+        if options.n_epochs is not None and self.state.data.epoch >= options.n_epochs:
+            return "n_epochs reached"
+        return None
+
+    def _at_intervals(self) -> None:
+        """Whatever happens only every so many steps."""
+        step, options = self.state.step, self.options
+        if self._log is not None:
+            self._log.advance()
+        if step % LOG_INTERVAL == 0:
+            self._report()
+        if step % options.sample_interval == 0:
+            self._save_previews()
+        if step % options.sample_interval == 0 or step % options.model_save_interval == 0:
+            saved = self._try_save()
+            if saved and self.world.is_main and step % options.model_save_interval == 0:
+                self.state.snapshot(options.output_dir)
+        if self.evaluate is not None and options.eval_freq and step % options.eval_freq == 0:
+            self._measure(self.evaluate)
+
+    def _report(self) -> None:
+        """Read the device's numbers, write them down, and stop if they make no sense."""
+        numbers, state = self.averages.take(), self.state
+        in_a_row, skipped = torch.stack([state.non_finite, state.skipped]).tolist()
+        if in_a_row >= NON_FINITE_LIMIT:
+            raise NotFiniteError(
+                f"{int(in_a_row)} steps in a row had gradients that are not finite (step "
+                f"{state.step}): lower gen_lr, disc_lr or r1_lambda, or use --precision fp32; "
+                f"the checkpoint in {self.options.output_dir} is the last good one"
+            )
+        now, images = time.perf_counter(), LOG_INTERVAL * self.stage.batch_size * self.world.size
+        speed, self._clock = images / (now - self._clock), now
+        if self._log is not None:
+            size, skipped = self.stage.img_size, int(skipped)
+            numbers = {"images_per_s": speed, **numbers, "skipped": skipped, "img_size": size}
+            self._log.write(state.step, numbers)
+
+    def _measure(self, evaluate: Callable[["Trainer"], dict[str, Any]]) -> None:
+        """Append a measurement to metrics.jsonl; every process takes part in making it."""
+        began = time.perf_counter()
+        numbers = evaluate(self)
+        line = {"step": self.state.step, **numbers, "seconds": time.perf_counter() - began}
+        if self._log is not None:
+            with (self.options.output_dir / "metrics.jsonl").open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+            shown = [f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, float)]
+            self._log.say(f"step {self.state.step}: {', '.join(shown)}")
+
+    def _save_previews(self) -> None:
+        if self._log is not None:
+            save_previews(
+                self.options.output_dir / "samples",
+                self.state.step,
+                self.stage,
+                self.state.players.generator,
+                self.state.emas["ema.pth"].module,
+                self._log,
+            )
+
+    def _try_save(self) -> bool:
+        """Save, or say why not and go on: there may be room the next time."""
+        try:
+            self.state.save(self.options.output_dir, self.curriculum)
+        except OSError as error:
+            assert self._log is not None
+            self._log.say(
+                f"step {self.state.step} was NOT saved: {error}; the last checkpoint is intact"
+            )
+            return False
+        return True
+
+    def _start_log(self) -> None:
+        """Make the run's directory, in the main process alone."""
+        self._clock = time.perf_counter()
+        if not self.world.is_main:
+            return
+        directory, n_steps = self.options.output_dir, self.options.n_steps
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "curriculum.json").write_text(json.dumps(self.curriculum, indent=2) + "\n")
+        ends = [s for s in (last_step(self.curriculum), n_steps) if s is not None]
+        self._log = RunLog(directory, step=self.state.step, last_step=min(ends, default=None))
+        self._show_stage()
+
+    def _show_stage(self) -> None:
+        if self._log is not None:
+            stage, step = self.stage, self.state.step
+            name = f"{stage.img_size}x{stage.img_size}"
+            self._log.enter_stage(name, step, next_stage(self.curriculum, step))
+
+    def _catch_signals(self) -> dict[int, Any]:
+        """Let SIGTERM and Ctrl-C end the loop after the step; a second one ends it at once."""
+        handlers: dict[int, Any] = {}
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self._stop_signal is not None:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            self._stop_signal = number
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                handlers[number] = signal.signal(number, stop)
+            except ValueError:  # not in the main thread: whoever runs us handles signals
+                break
+        return handlers

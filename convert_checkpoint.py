@@ -38,7 +38,8 @@ def parse_args() -> argparse.Namespace:
 
 def sibling(generator: Path, name: str) -> Path:
     """Where the original keeps a file that belongs to a generator's."""
-    return generator.with_name(generator.name.replace("generator.pth", name))
+    prefix, found, _ = generator.name.partition("generator.pth")
+    return generator.with_name(prefix + name if found else name)
 
 
 def convert_generator(path: Path, ema: Path | None = None) -> tuple[PiGAN, dict[str, Any]]:

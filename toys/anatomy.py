@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ops.shapes import Float
 
+FIGURE_RADIUS = 0.42  # no part leaves this ball around the origin
 DRAWS = 48  # numbers that a figure may use; spare ones leave room for new traits
 OVERLAP = 0.7  # distance of neighbouring snowballs, in units of the sum of their radii
 BRIM_AT = 0.62  # height of the brim above the head's centre, in units of the head's radius
@@ -62,7 +63,7 @@ class Skeleton:
         brim = head_at + BRIM_AT * head
         top = brim + traits.between(0.55, 1.5) * head
 
-        height = traits.between(0.66, 0.8)
+        height = traits.between(0.66, 0.78)
         scale = height / top
 
         def place(at: Tensor, radius: Tensor) -> Tensor:
@@ -124,10 +125,11 @@ def arms(skeleton: Skeleton, traits: Traits) -> list[Float[Tensor, "batch 8"]]:
         raised, length = traits.angle(-30, 60), traits.between(0.15, 0.21)
         reach = 0.85 * radius + length * raised.cos()
         shoulder = _solid(side * 0.7 * radius, at + 0.25 * radius, 0.0, thick)
-        hand = _solid(
-            side * reach, at + 0.25 * radius + length * raised.sin(), 0.25 * length, 1.3 * thick
-        )
-        pair.append(torch.cat([shoulder, hand], dim=-1))
+        rise = 0.25 * radius + length * raised.sin()
+        hand = _solid(side * reach, at + rise, 0.25 * length)
+        limit = FIGURE_RADIUS - 1.3 * thick
+        hand = hand * (limit / hand.norm(dim=-1)).clamp_max(1)[:, None]
+        pair.append(torch.cat([shoulder, hand, 1.3 * thick[:, None]], dim=-1))
     return pair
 
 
@@ -148,7 +150,8 @@ def scarf(
 def hat(skeleton: Skeleton, traits: Traits) -> list[Float[Tensor, "batch 4"]]:
     """Brim and crown."""
     head = skeleton.head[:, 1]
-    crown = traits.between(0.6, 0.9) * head
+    rim = (FIGURE_RADIUS**2 - skeleton.top**2).sqrt()  # the widest that stays in the ball
+    crown = (traits.between(0.6, 0.9) * head).minimum(rim)
     brim = crown + traits.between(0.04, 0.075)
     half = (skeleton.top - skeleton.brim_height) / 2
     thick = torch.full_like(crown, 0.024)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ops.shapes import Float, Int
 from rendering.grid import voxel_lattice
-from toys.scenes import FIGURE_RADIUS, Figures
+from toys.anatomy import FIGURE_RADIUS
+from toys.scenes import Figures
 
 MARGIN = 0.01  # free space around the ball that holds a figure
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ops.shapes import Bool, Float, Int
 from rendering.cameras import Cameras, Patch
-from toys.scenes import FIGURE_RADIUS, Figures
+from toys.anatomy import FIGURE_RADIUS
+from toys.scenes import Figures
 
 TOLERANCE = 2e-4  # a ray this close to the surface has met it
 MAX_STEPS = 64  # rays that need more pass within thousandths of a surface and count as met

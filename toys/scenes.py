@@ -1,8 +1,9 @@
 """Snow figures: solids with exact distances, one plain colour per part.
 
 A figure stands upright around the world's y axis, centred at the origin, inside a ball of radius
-FIGURE_RADIUS; it looks along +z, where the frontal camera (yaw = pitch = pi/2) stands. It has two
-or three snowballs, coal eyes and buttons, a carrot, a hat, a scarf with a loose end and two arms.
+`anatomy.FIGURE_RADIUS`; it looks along +z, where the frontal camera (yaw = pitch = pi/2) stands.
+It has two or three snowballs, coal eyes and buttons, a carrot, a hat, a scarf with a loose end and
+two arms.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ from toys import anatomy
 from toys.distances import ball_distance, cone_distance, drum_distance, ring_distance
 from toys.draws import uniforms
 
-FIGURE_RADIUS = 0.42
 PARTS = ("body", "coal", "nose", "hat", "scarf", "arms")
 # The part that each solid belongs to: balls, cones, drums, rings, in the order of their rows.
 SOLIDS = (
@@ -53,18 +53,20 @@ class Figures:
             colours=anatomy.colours(traits),
         )
 
+    @torch.no_grad()
     def signed_distance(
         self, points: Float[Tensor, "batch n 3"]
     ) -> tuple[Float[Tensor, "batch n"], Int[Tensor, "batch n"]]:
         """Distance to the surface, negative inside, and the index in PARTS of the nearest part.
 
         The distance is exact outside the figure; inside, where solids overlap, it is the deepest
-        solid's, which the surface is at least as far away as.
+        solid's, which the surface is at least as far away as. No gradients flow through it.
         """
         distance, solid = torch.cat(self._solids(points), dim=1).min(dim=1)
         parts = torch.tensor([PARTS.index(part) for part in SOLIDS], device=points.device)
         return distance, parts[solid]
 
+    @torch.no_grad()
     def distance(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n"]:
         """The distance alone."""
         nearest = [d.amin(dim=1) for d in self._solids(points)]
@@ -86,6 +88,6 @@ class Figures:
     def __getitem__(self, index: slice | Tensor) -> "Figures":
         return Figures(*(getattr(self, f.name)[index] for f in fields(self)))
 
-    def to(self, device: torch.device | str) -> "Figures":
-        """Move to a device."""
-        return Figures(*(getattr(self, f.name).to(device) for f in fields(self)))
+    def to(self, target: torch.device | torch.dtype | str) -> "Figures":
+        """Move to a device or convert to a dtype."""
+        return Figures(*(getattr(self, f.name).to(target) for f in fields(self)))

@@ -1,5 +1,7 @@
 """From a stage to players: networks, optimisers, scaler, precision; and what cannot work together."""
 
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,6 +10,7 @@ from curriculums import Curriculum, stage_at, stage_starts
 from discriminators import DISCRIMINATORS
 from discriminators.base import Discriminator
 from inference.checkpoint import build_generator
+from ops.registry import nearest
 from stages import Stage
 from training.distributed import World
 from training.random import derive_seed
@@ -49,6 +52,15 @@ def build_discriminator(stage: Stage) -> tuple[Discriminator, dict[str, Any]]:
     discriminator = DISCRIMINATORS[stage.discriminator](**arguments)
     name = DISCRIMINATORS.canonical(stage.discriminator)
     return discriminator, {"class": name, "arguments": arguments}
+
+
+def check_options(key: str, options: Mapping[str, Any], function: Callable[..., Any]) -> None:
+    """Refuse a name among a curriculum's options that is no keyword argument of `function`."""
+    parameters = inspect.signature(function).parameters.values()
+    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in allowed:
+            raise ValueError(f"{key} has no {name!r}{nearest(name, allowed)}")
 
 
 def check_heads(curriculum: Curriculum, discriminator: Discriminator) -> None:

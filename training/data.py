@@ -67,6 +67,9 @@ class DataStream(Iterator[ImageBatch]):
         self._epoch, self._position = state["epoch"], state["position"]
         self._turn_over()
 
+    def close(self) -> None:
+        """Nothing to release: there for whoever may hold a `Prefetch` in its place."""
+
     def _turn_over(self) -> None:
         """Begin the next epoch if this one no longer fills a step."""
         if self._position + self._step > len(self.dataset):

@@ -9,7 +9,7 @@ import torch
 from curriculums import Curriculum
 from inference import checkpoint
 from inference.checkpoint import CheckpointError, load_weights, network_state
-from training.data import DataStream
+from training.data import DataStream, Prefetch
 from training.ema import ExponentialMovingAverage
 from training.random import Streams
 from training.steps import Players
@@ -31,7 +31,7 @@ class RunState:
         records: dict[str, dict[str, Any]],
         emas: dict[str, ExponentialMovingAverage],
         streams: Streams,
-        data: DataStream,
+        data: DataStream | Prefetch,
     ) -> None:
         self.players, self.records, self.emas = players, records, emas
         self.streams, self.data = streams, data
@@ -83,8 +83,8 @@ class RunState:
         }
         checkpoint.save_files(directory, files)
 
-    def load(self, directory: Path) -> None:
-        """Restore everything that `save` wrote."""
+    def load(self, directory: Path) -> dict[str, int]:
+        """Restore what `save` wrote, and return where the data stream stood."""
         players = self.players
         networks = {"generator.pth": players.generator, "discriminator.pth": players.discriminator}
         for name, network in networks.items():
@@ -104,11 +104,11 @@ class RunState:
                 part.load_state_dict(state)
         data = checkpoint.read_file(directory / "trainer.pth")
         self.step = data["step"]
-        self.data.load_state_dict(data["data"])
         if players.world.rank < len(data["streams"]):
             self.streams.load_state_dict(data["streams"][players.world.rank])
         self.non_finite.fill_(data["non_finite"])
         self.skipped.fill_(data["skipped"])
+        return data["data"]
 
     def snapshot(self, directory: Path) -> None:
         """Keep the checkpoint just written as snapshots/<step>/, in links that cost no room."""

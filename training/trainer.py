@@ -20,8 +20,8 @@ from datasets import ImageDataset, open_dataset
 from inference import checkpoint
 from rendering.cameras import Cameras
 from stages import Stage
-from training.build import build_players, check_heads
-from training.data import DataStream
+from training.build import build_players, check_heads, check_options
+from training.data import DataStream, Prefetch
 from training.distributed import World
 from training.ema import ExponentialMovingAverage
 from training.log import Averages, RunLog
@@ -32,7 +32,8 @@ from training.steps import Draw, Moment, discriminator_step, generator_step, set
 
 LOG_INTERVAL = 20  # steps between lines of log.jsonl, and between looks at the device
 NON_FINITE_LIMIT = 40  # skipped steps in a row after which training stops
-DATA_KEYS = ("dataset", "dataset_path", "dataset_options", "img_size", "compat")
+DATASET_KEYS = ("dataset", "dataset_path", "dataset_options", "img_size", "compat")
+DATA_KEYS = (*DATASET_KEYS, "batch_size")
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,13 @@ class Trainer:
         }
         self.state = RunState(players, records, emas, streams, self._open_stream())
         if options.load_dir is not None:
-            self.state.load(options.load_dir)
+            self.state.data = self._open_stream(self.state.load(options.load_dir))
         self.state.step = step
         set_hyperparameters(players, self.stage)
         self.averages = Averages()
         self._log: RunLog | None = None
+        self._saved_step: int | None = None  # what is on disk already ...
+        self._shown_step: int | None = None  # ... and in samples/
         self._stop_signal: int | None = None
 
     def fit(self) -> str:
@@ -100,9 +103,12 @@ class Trainer:
                 self._follow_curriculum()
                 self.train_step()
                 self._at_intervals()
+            self._report()
             self._save_previews()
-            self.state.save(self.options.output_dir, self.curriculum)
+            if not self._try_save():
+                raise OSError(f"the last checkpoint in {self.options.output_dir} is an older one")
         finally:
+            self.state.data.close()
             if self._log is not None:
                 self._log.close()
             for number, handler in handlers.items():
@@ -148,20 +154,18 @@ class Trainer:
             return
         old, self.stage = self.stage, stage
         if any(getattr(old, key) != getattr(stage, key) for key in DATA_KEYS):
-            self.dataset = self._open_dataset()
-        if self.dataset is not self.state.data.dataset or old.batch_size != stage.batch_size:
-            position = self.state.data.state_dict()
-            self.state.data = self._open_stream()
-            self.state.data.load_state_dict(position)
+            self.state.data.close()
+            if any(getattr(old, key) != getattr(stage, key) for key in DATASET_KEYS):
+                self.dataset = self._open_dataset()
+            self.state.data = self._open_stream(self.state.data.state_dict())
         set_hyperparameters(self.state.players, stage)
         self._show_stage()
 
     def _open_dataset(self) -> ImageDataset:
-        """Open the stage's pictures: the main process decodes, the others find its cache."""
+        """Open the stage's pictures; of several processes one decodes, the others wait for it."""
         stage = self.stage
-        if not self.world.is_main:
-            self.world.barrier()
-        dataset = open_dataset(
+        check_options("dataset_options", stage.dataset_options, open_dataset)
+        return open_dataset(
             stage.dataset,
             stage.dataset_path,
             stage.img_size,
@@ -170,18 +174,18 @@ class Trainer:
             progress=self.world.is_main,
             **stage.dataset_options,
         )
-        if self.world.is_main:
-            self.world.barrier()
-        return dataset
 
-    def _open_stream(self) -> DataStream:
-        return DataStream(
+    def _open_stream(self, state: dict[str, int] | None = None) -> DataStream | Prefetch:
+        """Batches of the data set from a position on, prepared ahead of time for a GPU."""
+        stream = DataStream(
             self.dataset,
             self.stage.batch_size,
             seed=self.options.seed,
             rank=self.world.rank,
             world_size=self.world.size,
+            state=state,
         )
+        return Prefetch(stream, self.world.device) if self.world.device.type == "cuda" else stream
 
     def _reason_to_stop(self) -> str | None:
         step, options = self.state.step, self.options
@@ -223,11 +227,11 @@ class Trainer:
                 f"{state.step}): lower gen_lr, disc_lr or r1_lambda, or use --precision fp32; "
                 f"the checkpoint in {self.options.output_dir} is the last good one"
             )
-        now, images = time.perf_counter(), LOG_INTERVAL * self.stage.batch_size * self.world.size
-        speed, self._clock = images / (now - self._clock), now
-        if self._log is not None:
-            size, skipped = self.stage.img_size, int(skipped)
-            numbers = {"images_per_s": speed, **numbers, "skipped": skipped, "img_size": size}
+        if self._log is not None and numbers:
+            (then, step), self._clock = self._clock, (time.perf_counter(), state.step)
+            images = (state.step - step) * self.stage.batch_size * self.world.size
+            numbers["images_per_s"] = images / (self._clock[0] - then)
+            numbers |= {"skipped": int(skipped), "img_size": self.stage.img_size}
             self._log.write(state.step, numbers)
 
     def _measure(self, evaluate: Callable[["Trainer"], dict[str, Any]]) -> None:
@@ -242,7 +246,8 @@ class Trainer:
             self._log.say(f"step {self.state.step}: {', '.join(shown)}")
 
     def _save_previews(self) -> None:
-        if self._log is not None:
+        if self._log is not None and self._shown_step != self.state.step:
+            self._shown_step = self.state.step
             save_previews(
                 self.options.output_dir / "samples",
                 self.state.step,
@@ -254,6 +259,8 @@ class Trainer:
 
     def _try_save(self) -> bool:
         """Save, or say why not and go on: there may be room the next time."""
+        if self._saved_step == self.state.step:
+            return True
         try:
             self.state.save(self.options.output_dir, self.curriculum)
         except OSError as error:
@@ -262,17 +269,18 @@ class Trainer:
                 f"step {self.state.step} was NOT saved: {error}; the last checkpoint is intact"
             )
             return False
+        self._saved_step = self.state.step
         return True
 
     def _start_log(self) -> None:
         """Make the run's directory, in the main process alone."""
-        self._clock = time.perf_counter()
         if not self.world.is_main:
             return
         directory, n_steps = self.options.output_dir, self.options.n_steps
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "curriculum.json").write_text(json.dumps(self.curriculum, indent=2) + "\n")
         ends = [s for s in (last_step(self.curriculum), n_steps) if s is not None]
+        self._clock = (time.perf_counter(), self.state.step)
         self._log = RunLog(directory, step=self.state.step, last_step=min(ends, default=None))
         self._show_stage()
 

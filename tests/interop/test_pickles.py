@@ -4,9 +4,6 @@ import io
 import os
 import pickle
 import random
-import sys
-import types
-import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from interop.pickles import read_original_checkpoint, read_original_ema
+
+Save = Callable[[Any, Path], Path]
 
 
 class Forged:
@@ -65,29 +64,6 @@ def forge(path: Path, obj: Any, **storages: bytes) -> Path:
 
 
 @pytest.fixture
-def originals(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Makes stand-ins of the original's classes, which pickle under its module names."""
-
-    def make(name: str, base: type = nn.Module) -> type:
-        module, _, leaf = name.rpartition(".")
-        made = type(leaf, (base,), {"__module__": module})
-        for package in (module.partition(".")[0], module):
-            if package not in sys.modules:
-                monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
-        monkeypatch.setattr(sys.modules[module], leaf, made, raising=False)
-        return made
-
-    return make
-
-
-def save(module: Any, path: Path) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.save(module, path, pickle_protocol=2)
-    return path
-
-
-@pytest.fixture
 def generator(originals: Callable[..., Any]) -> Any:
     """The original's generator in miniature: the structure, attributes and names that matter."""
     root = originals("generators.generators.ImplicitGenerator3d")()
@@ -115,7 +91,7 @@ def average(originals: Callable[..., Any], generator: Any) -> Any:
 
 
 def test_weights_come_in_parameter_order_and_facts_with_them(
-    generator: Any, tmp_path: Path
+    generator: Any, tmp_path: Path, save: Save
 ) -> None:
     save(generator, tmp_path / "generator.pth")
     weights, facts = read_original_checkpoint(tmp_path)
@@ -127,7 +103,9 @@ def test_weights_come_in_parameter_order_and_facts_with_them(
     assert torch.equal(facts["avg_frequencies"], generator.avg_frequencies)
 
 
-def test_averages_replace_weights_by_position(generator: Any, average: Any, tmp_path: Path) -> None:
+def test_averages_replace_weights_by_position(
+    generator: Any, average: Any, tmp_path: Path, save: Save
+) -> None:
     save(generator, tmp_path / "03--10:20--generator.pth")
     save(average, tmp_path / "03--10:20--ema.pth")
     weights, facts = read_original_checkpoint(
@@ -139,7 +117,7 @@ def test_averages_replace_weights_by_position(generator: Any, average: Any, tmp_
 
 
 def test_averages_of_another_network_are_refused(
-    generator: Any, average: Any, tmp_path: Path
+    generator: Any, average: Any, tmp_path: Path, save: Save
 ) -> None:
     save(generator, tmp_path / "generator.pth")
     average.shadow_params.pop()
@@ -149,7 +127,7 @@ def test_averages_of_another_network_are_refused(
 
 
 def test_averages_and_networks_are_not_mistaken_for_each_other(
-    generator: Any, average: Any, tmp_path: Path
+    generator: Any, average: Any, tmp_path: Path, save: Save
 ) -> None:
     save(generator, tmp_path / "generator.pth")
     save(average, tmp_path / "ema.pth")
@@ -159,7 +137,9 @@ def test_averages_and_networks_are_not_mistaken_for_each_other(
         read_original_ema(tmp_path / "generator.pth")
 
 
-def test_discriminators_are_read_too(originals: Callable[..., Any], tmp_path: Path) -> None:
+def test_discriminators_are_read_too(
+    originals: Callable[..., Any], tmp_path: Path, save: Save
+) -> None:
     root = originals("discriminators.sgdiscriminators.CCSDiscriminator")()
     root.layers = nn.ModuleList([originals("discriminators.sgdiscriminators.ResidualCCBlock")()])
     root.layers[0].proj = nn.Conv2d(2, 3, 1)
@@ -218,7 +198,7 @@ def test_tensors_that_their_storage_does_not_hold_are_refused(obj: Forged, tmp_p
     "name", ["torch._utils _rebuild_tensor_v2", "torch FloatStorage", "collections OrderedDict"]
 )
 def test_what_a_forged_pickle_attaches_to_a_global_is_gone_with_the_file(
-    generator: Any, tmp_path: Path, name: str
+    generator: Any, tmp_path: Path, name: str, save: Save
 ) -> None:
     # BUILD with (None, {"items": 1}) sets the attribute `items` of the object on the stack
     content = f"c{name.replace(' ', chr(10))}\n(N}}Vitems\nI1\nstb.".encode()
@@ -241,7 +221,9 @@ def test_a_forged_pickle_cannot_alter_a_tensor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_truncated_files_are_refused(generator: Any, tmp_path: Path, share: float) -> None:
+def test_truncated_files_are_refused(
+    generator: Any, tmp_path: Path, share: float, save: Save
+) -> None:
     path = save(generator, tmp_path / "generator.pth")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
@@ -266,7 +248,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_modules_that_contain_themselves_are_refused(
-    originals: Callable[..., Any], tmp_path: Path
+    originals: Callable[..., Any], tmp_path: Path, save: Save
 ) -> None:
     root = originals("generators.generators.ImplicitGenerator3d")()
     root.first = nn.ModuleList([nn.Linear(2, 2)])
@@ -277,7 +259,7 @@ def test_modules_that_contain_themselves_are_refused(
 
 
 def test_whatever_bytes_a_pickle_has_reading_ends_in_weights_or_a_value_error(
-    generator: Any, tmp_path: Path
+    generator: Any, tmp_path: Path, save: Save
 ) -> None:
     path = save(generator, tmp_path / "generator.pth")
     with zipfile.ZipFile(path) as archive:

@@ -173,7 +173,7 @@ def test_channels_are_composited_independently() -> None:
 
 def test_fill_modes_paint_what_they_say() -> None:
     t = torch.linspace(1, 2, 3).expand(1, 2, 3)
-    density = torch.tensor([[[0.1, 0.1, 0.0], [9.0, 9.0, 0.0]]])
+    density = torch.tensor([[[1.9, 1.9, 0.0], [3.0, 3.0, 0.0]]])  # opacities 0.85 and 0.95
     radiance = torch.full((1, 2, 3, 3), 0.5)
     debug = composite(radiance, density, t, fill_mode="debug").radiance[0]
     plain = composite(radiance, density, t)

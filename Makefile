@@ -39,7 +39,7 @@ lint: setup
 	$(PY) -m pyright --pythonpath $(PY)
 
 bench: setup
-	@for file in benchmarks/*.py; do PYTHONPATH=. $(PY) $$file || exit; done
+	@for file in $$(grep -l __main__ benchmarks/*.py); do PYTHONPATH=. $(PY) $$file || exit; done
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -74,8 +74,13 @@ def rows_of(
         if rendering.depth is None or rendering.opacity is None:
             raise ValueError("--depth and --opacity need a radiance generator, this is a 2D one")
         if args.depth:
-            near, far = settings.ray_start, settings.ray_end
-            depth = depth_image(rendering.depth, rendering.opacity, near, far)
+            depth = depth_image(
+                rendering.depth,
+                rendering.opacity,
+                settings.ray_start,
+                settings.ray_end,
+                last_back=settings.last_back,
+            )
             rows.append(to_uint8(depth.expand(-1, 3, -1, -1)))
         if args.opacity:
             opacity = 2 * rendering.opacity[:, None] - 1
@@ -104,8 +109,9 @@ def main() -> None:
         w = generator.mapping(z, psi=args.psi)
         w = w.expand(len(cameras), *w.shape[1:])
         views = render_views(generator, w, cameras, settings)
-        rows = [torch.cat(r) for r in zip(*(rows_of(v, settings, args) for v in views), strict=True)]
-        strip = tile(torch.cat(rows), columns=len(cameras) // len(args.pitches))
+        kinds = zip(*(rows_of(v, settings, args) for v in views), strict=True)
+        rows = torch.cat([torch.cat(kind) for kind in kinds])
+        strip = tile(rows, columns=len(cameras) // len(args.pitches))
         save_png(args.output_dir / f"grid_{seed}.png", strip)
         strips.append(strip)
     save_png(args.output_dir / "overview.png", tile(torch.stack(strips), columns=1))

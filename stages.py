@@ -5,10 +5,10 @@ the reference of the keys; docs/curricula.md says more.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from ops.registry import nearest
 from rendering.settings import CLAMP_MODES, POSE_KINDS, PoseLaw, RenderSettings
@@ -49,14 +49,14 @@ class Stage:
     h_mean: float  # yaw, radians; pi/2 is frontal
     h_stddev: float  # its standard deviation, or half width for the uniform laws
     v_mean: float  # pitch, radians from straight above
-    v_stddev: float
+    v_stddev: float  # its standard deviation, or half width
     sample_dist_eval: str | None = None  # pose law of metrics; None: the training one
-    h_stddev_eval: float | None = None
-    v_stddev_eval: float | None = None
+    h_stddev_eval: float | None = None  # yaw's spread in metrics; None: as in training
+    v_stddev_eval: float | None = None  # pitch's
     # -- rendering
     num_steps: int  # coarse samples per ray; hierarchical_sample adds as many
-    ray_start: float  # nearest and farthest sample, from the camera
-    ray_end: float
+    ray_start: float  # distance of the nearest sample from the camera, along the ray
+    ray_end: float  # distance of the farthest
     hierarchical_sample: bool = True
     clamp_mode: str = "relu"  # raw density to density: "relu" or "softplus"
     white_back: bool = False  # where nothing is, white
@@ -65,8 +65,8 @@ class Stage:
     nerf_noise: float = 1.0  # std of the density noise at step 0
     nerf_noise_steps: int = 5000  # it fades linearly to 0 until this step
     # -- optimisation
-    gen_lr: float
-    disc_lr: float
+    gen_lr: float  # learning rate of the generator
+    disc_lr: float  # learning rate of the discriminator
     betas: tuple[float, float] = (0.0, 0.9)  # Adam's
     weight_decay: float = 0.0
     unique_lr: bool = False  # the mapping network learns at mapping_lr_mul x gen_lr
@@ -159,9 +159,17 @@ _CHOICES = {
 }
 _POSITIVE = {
     "batch_size", "batch_split", "img_size", "num_steps", "latent_dim", "fov", "radius",
-    "topk_interval", "topk_v", "grad_clip", "sample_images", "sample_size", "eval_images", "mapping_lr_mul",
+    "topk_interval", "topk_v", "grad_clip", "sample_images", "sample_size", "eval_images",
+    "mapping_lr_mul",
 }  # fmt: skip
 _SIGNED = {"h_mean", "v_mean"}
+_LARGEST = 1e18  # no setting comes near; beyond it Python's own conversions fail
+
+# what networks, optimisers and averages are made with, once for a run
+FIXED_KEYS = (
+    "generator", "model", "discriminator", "generator_options", "discriminator_options",
+    "latent_dim", "precision", "disable_scaler", "ema_decay", "ema2_decay",
+)  # fmt: skip
 
 
 def make_stage(start: int, values: Mapping[str, Any]) -> Stage:
@@ -188,8 +196,7 @@ def make_stage(start: int, values: Mapping[str, Any]) -> Stage:
 
 def _check(key: str, value: Any, where: str) -> Any:
     """One value, converted to its field's type if that loses nothing."""
-    expected = _FIELDS[key].type
-    optional = "None" in str(expected)
+    kind, optional = _kind(_FIELDS[key].type)
     if value is None:
         if optional:
             return None
@@ -203,29 +210,31 @@ def _check(key: str, value: Any, where: str) -> Any:
         return _check_betas(value, where)
     if key == "compat":
         return _check_compat(value, where)
-    kind = str(expected).replace(" | None", "")
-    kind = expected.__name__ if isinstance(expected, type) else kind
-    if kind.startswith("collections.abc.Mapping"):
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{key} must be a dictionary, got {value!r} {where}")
+    if kind is Mapping:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise ValueError(f"{key} must be a dictionary of options, got {value!r} {where}")
         return dict(value)
-    if kind in ("str", "bool"):
-        if not isinstance(value, str if kind == "str" else bool):
-            wanted = "text" if kind == "str" else "True or False"
+    if kind in (str, bool):
+        if not isinstance(value, kind):
+            wanted = "text" if kind is str else "True or False"
             raise ValueError(f"{key} must be {wanted}, got {value!r} {where}")
         return value
     return _check_number(key, value, kind, where)
 
 
-def _check_number(key: str, value: Any, kind: str, where: str) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+def _kind(annotation: Any) -> tuple[type, bool]:
+    """The class behind a field's type, without its arguments, and whether None is allowed."""
+    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return get_origin(options[0]) or options[0], type(None) in options
+
+
+def _check_number(key: str, value: Any, kind: type, where: str) -> int | float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not -_LARGEST < value < _LARGEST:
         raise ValueError(f"{key} must be a number, got {value!r} {where}")
-    if kind == "int":
-        if value != int(value):
-            raise ValueError(f"{key} must be a whole number, got {value!r} {where}")
-        value = int(value)
-    else:
-        value = float(value)
+    if kind is int and value != int(value):
+        raise ValueError(f"{key} must be a whole number, got {value!r} {where}")
+    value = kind(value)
     if key in _POSITIVE and value <= 0:
         raise ValueError(f"{key} must be positive, got {value!r} {where}")
     if key not in _SIGNED and value < 0:
@@ -244,7 +253,7 @@ def _check_compat(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, (tuple, list)):
         raise ValueError(f"compat must be a list of names, got {value!r} {where}")
     for name in value:
-        if name not in COMPAT:
+        if not isinstance(name, str) or name not in COMPAT:
             raise ValueError(f"unknown compat name {name!r} {where}{nearest(name, COMPAT)}")
     return tuple(value)
 

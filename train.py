@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 from curriculums import CURRICULA, Curriculum, find_curriculum, last_step, validate, with_overrides
 from inference import checkpoint
@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     add("--set_step", type=int, help="with --load_dir: pretend that the run is at this step")
     add("--seed", type=int, default=0, help="seed of weights, latents, poses and data order (0)")
     add("--device", type=parse_device, default=default_device(),
-        help="cpu, cuda (all visible GPUs) or cuda:1 (default: cuda if there is a GPU)")  # fmt: skip
+        help="cpu, cuda (all visible GPUs) or cuda:1 (cuda if there is a GPU)")  # fmt: skip
     add("--precision", choices=PRECISIONS,
         help="auto (fp16 on a GPU, fp32 elsewhere), fp32, fp16 or bf16")  # fmt: skip
     add("--num_workers", type=int, default=4, help="threads that decode pictures (4)")
@@ -84,10 +84,11 @@ def choose_curriculum(args: argparse.Namespace) -> Curriculum:
 
 def check_directories(args: argparse.Namespace) -> None:
     """Finish a save that was cut off, and refuse to write over another run."""
-    if args.load_dir is not None and args.load_dir.is_dir():
-        checkpoint.recover(args.load_dir)
     same = args.load_dir is not None and args.load_dir.resolve() == args.output_dir.resolve()
-    if not same and (args.output_dir / "generator.pth").exists():
+    if same:  # into another run's directory somebody may be saving just now
+        checkpoint.recover(args.output_dir)
+    names = ("generator.pth", checkpoint.JOURNAL)
+    if not same and any((args.output_dir / name).exists() for name in names):
         raise ValueError(
             f"{args.output_dir} already holds a run: go on with --load_dir {args.output_dir}, "
             "or choose another --output_dir"
@@ -117,7 +118,8 @@ def train(rank: int, size: int, port: int | None, args: argparse.Namespace) -> N
         if world.is_main:
             print(f"{reason}: step {began} to {trainer.state.step}, saved in {args.output_dir}")
             if trainer.state.step != last_step(curriculum):
-                print(f"go on with: python train.py --load_dir {args.output_dir} --output_dir {args.output_dir}")
+                run = args.output_dir
+                print(f"go on with: python train.py --load_dir {run} --output_dir {run}")
     finally:
         distributed.leave(world)
 
@@ -144,8 +146,8 @@ def main() -> None:
         return
     port = args.port or distributed.free_port()
     try:
-        mp.start_processes(spawned, (size, port, args), nprocs=size, start_method="spawn")
-    except mp.ProcessExitedException as error:
+        start_processes(spawned, (size, port, args), nprocs=size, start_method="spawn")
+    except ProcessExitedException as error:
         sys.exit(error.exit_code)
 
 

@@ -23,6 +23,7 @@ class PiGAN(RadianceGenerator):
         box_side: float | None = None,  # cube that is mapped to [-1, 1]; None: the field's; 0: none
         view_direction: bool = True,  # whether colours depend on where they are seen from
         density_gain: float = 1.0,  # scale of the density head
+        bound_radius: float = 0.0,  # beyond it nothing is; 0: unbounded. For scenes on white
         mapping_dim: int = 256,  # width of the mapping network
         grid_size: int | None = None,  # voxels per side of an embedding grid; None: the field's
     ) -> None:
@@ -32,6 +33,7 @@ class PiGAN(RadianceGenerator):
             box_side=box_side,
             view_direction=view_direction,
             density_gain=density_gain,
+            bound_radius=bound_radius,
             grid_size=grid_size,
         )
         super().__init__(latent_dim=latent_dim, w_shape=(siren.style_dim,))

@@ -13,10 +13,11 @@ import dataclasses
 import json
 import os
 import pickle
-import zipfile
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import torch
 from torch import nn
@@ -29,6 +30,8 @@ FORMAT = 1
 JOURNAL = "checkpoint.journal"
 NEW = ".new"
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not fit; the message is for the user."""
@@ -38,8 +41,17 @@ def build_generator(stage: Stage) -> tuple[Generator, dict[str, Any]]:
     """Make the generator that a stage names, and the record that rebuilds it."""
     values = dataclasses.asdict(stage)
     arguments = GENERATORS.arguments(stage.generator, values, stage.generator_options)
-    generator = GENERATORS[stage.generator](**arguments)
+    generator = construct(GENERATORS[stage.generator], arguments)
     return generator, {"class": GENERATORS.canonical(stage.generator), "arguments": arguments}
+
+
+def construct(network: type[Network], arguments: Mapping[str, Any]) -> Network:
+    """Make a network; arguments that it cannot be made with are a ValueError."""
+    try:
+        return network(**arguments)
+    except (TypeError, RuntimeError, ArithmeticError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"cannot make a {network.__name__} of {arguments}: {reason}") from error
 
 
 def network_state(module: nn.Module, record: Mapping[str, Any], step: int) -> dict[str, Any]:
@@ -62,16 +74,18 @@ def load_generator(
         if key not in data:
             raise CheckpointError(f"{file} is not a generator checkpoint: it has no {key!r}")
     try:
-        generator = GENERATORS[data["class"]](**data["arguments"])
+        generator = construct(GENERATORS[data["class"]], data["arguments"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{file} names a generator that cannot be made: {error}") from error
     load_weights(generator, data["state_dict"], file)
     if ema is not None:
-        ema_file = file.with_name(ema)
-        load_weights(generator, read_file(ema_file)["state_dict"], ema_file)
+        ema_file = file.parent / ema
+        average = read_file(ema_file)
+        if "state_dict" not in average:
+            raise CheckpointError(f"{ema_file} holds no weights")
+        load_weights(generator, average["state_dict"], ema_file)
     generator.to(device).eval().requires_grad_(False)
-    curriculum = data["curriculum"]
-    return generator, curriculum
+    return generator, data["curriculum"]
 
 
 def checkpoint_step(path: str | Path) -> int:
@@ -96,23 +110,34 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], file: Path) -
 
 def read_file(path: Path) -> dict[str, Any]:
     """Read one file of a checkpoint; nothing in it is ever executed."""
-    pending = path.with_name(path.name + NEW)
-    if path.with_name(JOURNAL).exists() and pending.exists():
-        path = pending  # a save was cut off among its renames: the new set is complete
-    if not path.is_file():
-        raise CheckpointError(f"no such checkpoint file: {path}")
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        with _open(path) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what no checkpoint of ours does
+            data = torch.load(stream, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise CheckpointError(f"no such checkpoint file: {path}") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds pickled objects, which could run code when loaded, and is refused; "
-            "convert_checkpoint.py reads checkpoints of the original pi-GAN"
+            f"{path} is not a checkpoint of tensors and plain data: pickled objects, which could "
+            "run code when loaded, are refused; convert_checkpoint.py reads checkpoints of the "
+            "original pi-GAN"
         ) from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint: {error}") from error
+    except Exception as error:  # the reader raises whatever it likes over a damaged file
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise CheckpointError(
+            f"{path} is damaged or not a checkpoint ({type(error).__name__}: {reason})"
+        ) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a PeriGAN checkpoint of format {FORMAT}")
     return data
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file of the newest complete set, whether or not a save is among its renames."""
+    if path.with_name(JOURNAL).exists():
+        with suppress(FileNotFoundError):  # it has its final name already
+            return open(path.with_name(path.name + NEW), "rb")
+    return open(path, "rb")
 
 
 def save_files(directory: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
@@ -134,7 +159,7 @@ def save_files(directory: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
         _sync(journal)
         os.replace(journal, directory / JOURNAL)
     except BaseException:
-        for file in written:
+        for file in (directory / JOURNAL, *written):  # the journal first: it speaks for the rest
             file.unlink(missing_ok=True)
         raise
     _sync(directory)

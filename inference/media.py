@@ -41,11 +41,14 @@ def depth_image(
     opacity: Float[Tensor, "batch height width"],
     near: float,
     far: float,
+    *,
+    last_back: bool = False,
 ) -> Float[Tensor, "batch 1 height width"]:
     """Depth as a picture in [-1, 1]: `near` white, `far` and emptiness black.
 
-    The renderer's depth is weighted by opacity; here it is divided by it.
+    The renderer's depth sums weight x distance, so the same sum of nearness needs no division: the
+    weights sum to `opacity`, or with `last_back` to 1, the rest of it lying at the far end.
     """
-    distance = depth / opacity.clamp(min=1e-6)
-    nearness = ((far - distance) / (far - near)).clamp(0, 1) * opacity
+    weights = torch.ones_like(opacity) if last_back else opacity
+    nearness = ((far * weights - depth) / (far - near)).clamp(0, 1)
     return (2 * nearness - 1)[:, None]

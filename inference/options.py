@@ -15,8 +15,10 @@ def parse_seeds(text: str) -> list[int]:
         seeds = [int(first)] if not hyphen else list(range(int(first), int(last) + 1))
     except ValueError:
         seeds = []
-    if not seeds:
-        raise argparse.ArgumentTypeError(f"seeds are numbers or ranges like 0-3, got {text!r}")
+    if not seeds or seeds[-1] >= 2**63:
+        raise argparse.ArgumentTypeError(
+            f"seeds are numbers below 2^63 or ranges like 0-3, got {text!r}"
+        )
     return seeds
 
 

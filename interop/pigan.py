@@ -63,7 +63,7 @@ def export_generator(generator: PiGAN) -> dict[str, Tensor]:
     siren = generator.siren
     with torch.device("meta"):  # what the original would build at these sizes, without memory
         plain = PiGAN(**generator_arguments(generator))
-    for option in ("num_layers", "coordinate_scale", "view_direction", "density_gain"):
+    for option in ("num_layers", "coordinate_scale", "view_direction", "density_gain", "bound_radius"):
         given, fixed = getattr(siren, option), getattr(plain.siren, option)
         if given != fixed:
             raise ValueError(f"the original has {option} fixed at {fixed}, got {given}")

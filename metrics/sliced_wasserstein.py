@@ -1,8 +1,8 @@
 """Sliced Wasserstein distance between Laplacian pyramid patches (Karras et al. 2018, section 5).
 
-Needs no trained network, so that an offline machine has a number, too. Each pyramid level tells how
-alike two sets of pictures are at one scale: the coarsest the shapes, the finest the detail. Distances
-are scaled by 1000 as in the paper; 0 is equality.
+Needs no trained network, so that an offline machine has a number, too. Each pyramid level tells
+how alike two sets of pictures are at one scale: the coarsest the shapes, the finest the detail.
+Distances are scaled by 1000 as in the paper; 0 is equality.
 """
 
 from collections.abc import Iterable
@@ -26,8 +26,9 @@ def laplacian_pyramid(
     levels = []
     while images.shape[-1] >= 2 * COARSEST:
         low = _smooth(images)[:, :, ::2, ::2]
-        spread = F.interpolate(low, scale_factor=2, mode="bilinear", align_corners=False)
-        levels.append(images - spread)
+        spread = torch.zeros_like(images)
+        spread[:, :, ::2, ::2] = 4 * low  # every fourth pixel, the filter fills in the others
+        levels.append(images - _smooth(spread))
         images = low
     return [*levels, images]
 
@@ -39,20 +40,26 @@ class PatchSet:
         """`seed` chooses where patches are cut: the same places for every set it is given to."""
         self._rng = torch.Generator().manual_seed(seed)
         self._levels: list[list[Tensor]] = []
+        self.sizes: list[int] = []  # pixels per side of the levels, finest first
 
     def add(self, images: Float[Tensor, "batch channels height width"]) -> None:
         """Cut 128 random patches out of every level of each picture."""
         pyramid = laplacian_pyramid(images.float().cpu())
+        sizes = [level.shape[-1] for level in pyramid]
         if not self._levels:
-            self._levels = [[] for _ in pyramid]
+            self._levels, self.sizes = [[] for _ in pyramid], sizes
+        if sizes != self.sizes:
+            raise ValueError(f"pictures must all have {self.sizes[0]} pixels, got {sizes[0]}")
         for stored, level in zip(self._levels, pyramid, strict=True):
             stored.append(_cut_patches(level, self._rng))
 
     def extend(self, others: "Iterable[PatchSet]") -> None:
         """Take in the patches of other sets, for instance of other processes."""
         for other in others:
+            if not other._levels:
+                continue
             if not self._levels:
-                self._levels = [[] for _ in other._levels]
+                self._levels, self.sizes = [[] for _ in other._levels], other.sizes
             for stored, level in zip(self._levels, other._levels, strict=True):
                 stored.extend(level)
 
@@ -90,11 +97,12 @@ def sliced_wasserstein(
 
 def swd(real: PatchSet, fake: PatchSet) -> dict[str, float]:
     """Distance per level, named by its pixels, and their mean: {"swd_32": ..., "swd": ...}."""
-    pairs = list(zip(real.descriptors(), fake.descriptors(), strict=True))
-    sizes = [COARSEST * 2**i for i in reversed(range(len(pairs)))]
-    values = {
-        f"swd_{size}": sliced_wasserstein(a, b) for size, (a, b) in zip(sizes, pairs, strict=True)
-    }
+    if not real.sizes or real.sizes != fake.sizes:
+        raise ValueError(
+            f"need two sets of pictures of one size, got levels of {real.sizes} and {fake.sizes}"
+        )
+    levels = zip(real.sizes, real.descriptors(), fake.descriptors(), strict=True)
+    values = {f"swd_{size}": sliced_wasserstein(a, b) for size, a, b in levels}
     return {**values, "swd": sum(values.values()) / len(values)}
 
 

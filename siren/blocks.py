@@ -1,23 +1,24 @@
 """A SIREN field in blocks that stay in the processor's cache, recomputed in the backward pass.
 
-Taken layer by layer, a picture's points stream tens of megabytes through memory for every sine; taken
-through all layers a block at a time, they never leave the cache. The backward pass stores nothing
-but the points: it recomputes a block's activations when it gets there.
+Taken layer by layer, a picture's points stream tens of megabytes through memory for every sine;
+taken through all layers a block at a time, they never leave the cache. The backward pass stores
+nothing but the points: it recomputes a block's activations when it gets there.
 
-It also skips, exactly, what teaches nothing: with the ReLU density clamp, a sample of negative density
-has no weight in the picture, and the gradients of all four of its outputs are zero. Such points are
-left out before anything is recomputed.
+It also skips, exactly, what teaches nothing: with the ReLU density clamp, a sample of negative
+density has no weight in the picture, and the gradients of all four of its outputs are zero. Such
+points are left out before anything is recomputed.
 
 First derivatives only; where second ones are needed, `SirenField` takes the plain path.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
+EMPTY = -1e4  # raw density where nothing can be, whatever noise is added
 BLOCK = 2048  # points at once: a layer of 64 to 256 channels is 0.5 to 2 MB
 
 
@@ -38,66 +39,70 @@ def evaluate_blocks(
     layers: Sequence[tuple[Tensor, Tensor]],
     density_head: tuple[Tensor, Tensor],
     radiance_head: tuple[Tensor, Tensor],
+    inside: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Radiance (batch, n, 3) in 0..1 and linear density (batch, n, 1) of encoded points x.
 
     `layers` hold a folded weight (batch, out, in) and bias (batch, 1, out) per FiLM layer, the
-    colour layer last; heads are shared by the batch.
+    colour layer last; heads are shared by the batch. Points that are not `inside` (batch, n) are
+    not evaluated: their radiance is 0 and their density EMPTY.
     """
     flat = [tensor for pair in (*layers, density_head, radiance_head) for tensor in pair]
-    return _BlockedSiren.apply(x, directions, *flat)  # pyright: ignore[reportReturnType]
+    result = _BlockedSiren.apply(x, directions, inside, *flat)
+    return result  # pyright: ignore[reportReturnType]
 
 
 class _BlockedSiren(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, directions: Tensor | None, *flat: Tensor):
-        ctx.save_for_backward(x, directions, *flat)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        directions: Tensor | None,
+        inside: Tensor | None,
+        *flat: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, directions, inside, *flat)
         batch, n, _ = x.shape
-        radiance, density = x.new_empty(batch, n, 3), x.new_empty(batch, n, 1)
+        radiance, density = x.new_zeros(batch, n, 3), x.new_full((batch, n, 1), EMPTY)
         for i in range(batch):
             scene = _scene(flat, i)
-            for rows in _blocks(n):
+            for rows in _blocks(n) if inside is None else _picked_blocks(inside[i]):
                 views = None if directions is None else directions[i, rows]
                 hidden, color = _forward_block(x[i, rows], views, scene)
-                torch.addmm(
-                    scene.density[1], hidden, scene.density[0].t(), out=density[i, rows]
-                )
-                out = torch.addmm(
-                    scene.radiance[1], color, scene.radiance[0].t(), out=radiance[i, rows]
-                )
-                out.sigmoid_()
+                to_density, to_radiance = scene.density, scene.radiance
+                density[i, rows] = torch.addmm(to_density[1], hidden, to_density[0].t())
+                radiance[i, rows] = torch.addmm(to_radiance[1], color, to_radiance[0].t()).sigmoid_()
         return radiance, density
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grads: Tensor):
-        x, directions, *flat = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, directions, inside, *flat = ctx.saved_tensors
         grad_radiance, grad_density = grads
         sums = [torch.zeros_like(tensor) for tensor in flat]
         want_x, want_views = ctx.needs_input_grad[:2]
         grad_x = torch.zeros_like(x) if want_x else None
         grad_views = torch.zeros_like(directions) if want_views else None
         teaches = (grad_radiance != 0).any(-1) | (grad_density[..., 0] != 0)
+        if inside is not None:
+            teaches &= inside
         for i in range(len(x)):
             scene, sums_i = _scene(flat, i), _scene(sums, i)
-            picked = teaches[i].nonzero()[:, 0]
-            for rows in _blocks(len(picked)):
-                index = picked[rows]
-                views = None if directions is None else directions[i, index]
+            for rows in _picked_blocks(teaches[i]):
                 to_points, to_views = _backward_block(
-                    x[i, index],
-                    views,
-                    grad_radiance[i, index],
-                    grad_density[i, index],
+                    x[i, rows],
+                    None if directions is None else directions[i, rows],
+                    grad_radiance[i, rows],
+                    grad_density[i, rows],
                     scene,
                     sums_i,
                     points_too=want_x,
                 )
                 if grad_x is not None:
-                    grad_x[i, index] = to_points
+                    grad_x[i, rows] = to_points
                 if grad_views is not None:
-                    grad_views[i, index] = to_views
-        return grad_x, grad_views, *sums
+                    grad_views[i, rows] = to_views
+        return grad_x, grad_views, None, *sums
 
 
 def _scene(flat: Sequence[Tensor], i: int) -> Scene:
@@ -109,6 +114,12 @@ def _scene(flat: Sequence[Tensor], i: int) -> Scene:
 
 def _blocks(n: int) -> Iterator[slice]:
     return (slice(start, start + BLOCK) for start in range(0, n, BLOCK))
+
+
+def _picked_blocks(mask: Tensor) -> Iterator[Tensor]:
+    """Indices of the points that a mask (n,) picks, a block at a time."""
+    picked = mask.nonzero()[:, 0]
+    return (picked[rows] for rows in _blocks(len(picked)))
 
 
 def _forward_block(x: Tensor, views: Tensor | None, scene: Scene) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ops.registry import Registry
-from ops.shapes import Float
-from siren.blocks import evaluate_blocks
+from ops.shapes import Bool, Float
+from siren.blocks import EMPTY, evaluate_blocks
 from siren.film import FilmLayer, affine, autocasting, initial_bound, sine_affine
 
 FREQUENCY_SCALE, FREQUENCY_OFFSET = 15.0, 30.0  # raw style 0 means a frequency of 30
@@ -37,13 +37,15 @@ class SirenNetwork(nn.Module):
         box_side: float | None = None,
         view_direction: bool = True,
         density_gain: float = 1.0,
+        bound_radius: float = 0.0,
         grid_size: int | None = None,
     ) -> None:
         """`hidden_dim`, `box_side` and `grid_size` default to the class's.
 
         `box_side` is the side of the cube that is mapped to [-1, 1]; 0 leaves points as they are.
         Without `view_direction` colours do not depend on where they are seen from.
-        `density_gain` scales the density head's output. `grid_size` is for embedding fields only.
+        `density_gain` scales the density head's output. Beyond `bound_radius` of the origin, in
+        world units, nothing is, and nothing is computed; 0 leaves space unbounded. `grid_size` is for embedding fields only.
         """
         super().__init__()
         if grid_size is not None and not self.default_grid_size:
@@ -54,6 +56,7 @@ class SirenNetwork(nn.Module):
         self.coordinate_scale = 2 / side if side else 1.0
         self.view_direction = view_direction
         self.density_gain = density_gain
+        self.bound_radius = bound_radius
         hidden = self.hidden_dim
         encoded = self._build_encoding(grid_size or self.default_grid_size)
         widths = [encoded] + [hidden] * num_layers
@@ -94,6 +97,12 @@ class SirenNetwork(nn.Module):
     def encode(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n features"]:
         """What the first layer sees of a point: its place in the box."""
         return points * self.coordinate_scale
+
+    def inside(self, points: Float[Tensor, "batch n 3"]) -> Bool[Tensor, "batch n"] | None:
+        """Which points lie where something can be; None if all do."""
+        if not self.bound_radius:
+            return None
+        return points.square().sum(-1) <= self.bound_radius**2
 
     def _build_encoding(self, grid_size: int) -> int:
         """Create what `encode` needs, ahead of the layers' own, and return its features."""
@@ -171,11 +180,11 @@ class SirenField:
         if self._network.blocked and points.device.type == "cpu" and not autocasting(points):
             return self._in_blocks(points, directions)
         hidden = self._hidden(points)
-        return self._radiance(hidden, directions), self._density(hidden)
+        return self._radiance(hidden, directions), self._density(hidden, points)
 
     def density(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n 1"]:
         """Raw density without the colour branch."""
-        return self._density(self._hidden(points))
+        return self._density(self._hidden(points), points)
 
     def _in_blocks(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The same numbers, faster on a CPU and with first derivatives only."""
@@ -188,6 +197,7 @@ class SirenField:
             [*self._layers, self._color],
             (network.final_layer.weight, network.final_layer.bias),
             (color_head.weight, color_head.bias),
+            network.inside(points),
         )
         return radiance, density * network.density_gain
 
@@ -199,8 +209,12 @@ class SirenField:
             x = sine_affine(x, weight, bias)
         return x
 
-    def _density(self, hidden: Tensor) -> Tensor:
-        return self._network.final_layer(hidden) * self._network.density_gain
+    def _density(self, hidden: Tensor, points: Tensor) -> Tensor:
+        density = self._network.final_layer(hidden)
+        inside = self._network.inside(points)
+        if inside is not None:
+            density = torch.where(inside[..., None], density, EMPTY)
+        return density * self._network.density_gain
 
     def _radiance(self, hidden: Tensor, directions: Tensor) -> Tensor:
         weight, bias = self._color

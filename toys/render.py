@@ -23,8 +23,9 @@ from rendering.cameras import Cameras, Patch
 from toys.anatomy import FIGURE_RADIUS
 from toys.scenes import Figures
 
-TOLERANCE = 2e-4  # a ray this close to the surface has met it
-MAX_STEPS = 64  # rays that need more pass within thousandths of a surface and count as met
+TOLERANCE = 1e-4  # a ray this close to the surface has met it
+MAX_STEPS = 240  # no more is needed: a ray still under way then meets nothing
+CONE_SLACK = 0.1  # a cone is stopped when it is this share of its radius short of the surface
 STEPS_PER_ROUND = 4  # between two clearings of rays that have ended
 RAYS_AT_ONCE = 2**18
 NORMAL_STEP = 5e-4  # of the differences that slopes are measured with
@@ -116,20 +117,21 @@ def _march(
     Infinite where nothing lies before `far`, or where `start` is infinite. Going on by s needs
     s + spread (t + s) of free space around the point at t: the cone's end lies inside it.
     """
-    result, origin = start.clone(), origins[:, :1]
+    result, origin = torch.full_like(start, math.inf), origins[:, :1]
     rays = _front(start.isfinite())
+    t, aim = _pick(start, rays), _pick(directions, rays)
     for _ in range(MAX_STEPS // STEPS_PER_ROUND):
         if rays.shape[1] == 0:
             break
-        t, aim = _pick(result, rays), _pick(directions, rays)
         moving = t < far
         for _ in range(STEPS_PER_ROUND):
             gap = figures.distance(origin + t[..., None] * aim) - spread * t
-            moving = (gap > TOLERANCE) & (t < far)
+            moving = (gap > TOLERANCE + CONE_SLACK * spread * t) & (t < far)
             t = torch.where(moving, t + gap / (1 + spread), t)
-        result.scatter_(1, rays, t)
-        rays = rays.gather(1, _front(moving))
-    return result.masked_fill(result >= far, math.inf)
+        result.scatter_(1, rays, t.masked_fill(moving | (t >= far), math.inf))
+        front = _front(moving)
+        rays, t, aim = (_pick(v, front) for v in (rays, t, aim))
+    return result
 
 
 def _shade(

@@ -1,4 +1,4 @@
-"""From a stage to players: networks, optimisers, scaler, precision; and what cannot work together."""
+"""From a stage to players: networks, optimisers, precision; and what cannot work together."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import torch
 from curriculums import Curriculum, stage_at, stage_starts
 from discriminators import DISCRIMINATORS
 from discriminators.base import Discriminator
-from inference.checkpoint import build_generator
+from inference.checkpoint import build_generator, construct
 from ops.registry import nearest
 from stages import Stage
 from training.distributed import World
@@ -49,7 +49,7 @@ def build_discriminator(stage: Stage) -> tuple[Discriminator, dict[str, Any]]:
     arguments = DISCRIMINATORS.arguments(
         stage.discriminator, vars(stage), stage.discriminator_options
     )
-    discriminator = DISCRIMINATORS[stage.discriminator](**arguments)
+    discriminator = construct(DISCRIMINATORS[stage.discriminator], arguments)
     name = DISCRIMINATORS.canonical(stage.discriminator)
     return discriminator, {"class": name, "arguments": arguments}
 

@@ -41,7 +41,7 @@ class World:
         flat /= self.size
         pieces = flat.split([g.numel() for g in gradients])
         shaped = [p.view_as(g) for p, g in zip(pieces, gradients, strict=True)]
-        torch._foreach_copy_(gradients, shaped)
+        torch._foreach_copy_(gradients, shaped)  # pyright: ignore[reportPrivateImportUsage]
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean of a tensor over all processes."""

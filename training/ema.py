@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from generators import Generator
 from inference.checkpoint import CheckpointError, load_weights
@@ -28,8 +29,9 @@ class ExponentialMovingAverage:
         """Move towards the generator's present weights."""
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        averages, weights = list(self.module.parameters()), list(generator.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - decay)
+        averages: list[Tensor] = list(self.module.parameters())
+        weights: list[Tensor] = list(generator.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     def state_dict(self) -> dict[str, Any]:
         """What ema.pth holds."""

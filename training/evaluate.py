@@ -5,8 +5,10 @@ from typing import Any
 import torch
 
 from inference.media import to_uint8
-from metrics.sliced_wasserstein import PatchSet, swd
+from inference.views import seeded_latents
+from metrics.sliced_wasserstein import PATCH, PatchSet, swd
 from rendering.cameras import Cameras
+from training.random import derive_seed
 from training.trainer import Trainer
 
 BATCH = 16
@@ -19,9 +21,11 @@ def measure(trainer: Trainer) -> dict[str, Any]:
 
     Fakes are those of ema.pth, untruncated, from the evaluation pose law; each depends on its own
     number alone, so that the number of processes does not matter. They are rounded to bytes as
-    they would be on disk.
+    they would be on disk. Pictures smaller than a patch are not measured.
     """
     stage, world = trainer.stage, trainer.world
+    if stage.img_size < PATCH:
+        return {}
     generator = trainer.state.emas["ema.pth"].module
     count = min(stage.eval_images, len(trainer.dataset))
     numbers = range(world.rank, count, world.size)
@@ -29,13 +33,10 @@ def measure(trainer: Trainer) -> dict[str, Any]:
     real, fake = PatchSet(seed=world.rank), PatchSet(seed=world.rank)
     for start in range(0, len(numbers), BATCH):
         part = numbers[start : start + BATCH]
-        z, cameras = [], []
-        for number in part:
-            rng = torch.Generator().manual_seed(SEED + number)
-            z.append(torch.randn(generator.latent_dim, generator=rng))
-            cameras.append(Cameras.sample(law, 1, rng))
-        views = Cameras.cat(cameras).to(world.device)
-        w = generator.mapping(torch.stack(z).to(world.device), None, views)
+        z = seeded_latents([SEED + n for n in part], generator.latent_dim, stage.z_dist)
+        poses = [torch.Generator().manual_seed(derive_seed("measured pose", n)) for n in part]
+        views = Cameras.cat([Cameras.sample(law, 1, rng) for rng in poses]).to(world.device)
+        w = generator.mapping(z.to(world.device), None, views)
         image = generator.synthesis(w, views, settings).image
         fake.add(to_uint8(image).permute(0, 3, 1, 2))
         indices = torch.tensor(part)

@@ -5,7 +5,10 @@ Losses are summed on the device and read once in a while, never every step.
 
 import json
 import logging
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,8 @@ class RunLog:
 
     def __init__(self, directory: Path, *, step: int, last_step: int | None) -> None:
         self._file = directory / "log.jsonl"
-        self._forget_after(step)
+        for name in ("log.jsonl", "metrics.jsonl"):
+            forget_after(directory / name, step)
         self._total = tqdm(total=last_step, initial=step, desc="total", unit="step", position=0)
         self._stage: tqdm | None = None
         self._board = _tensorboard(directory, step)
@@ -44,9 +48,10 @@ class RunLog:
     def write(self, step: int, numbers: dict[str, Any]) -> None:
         """Record the means since the last time."""
         line = {"step": step, "time": time.time(), **numbers}
-        with self._file.open("a") as stream:
+        with self.surviving(step, self._file.name), self._file.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
-        shown = {k: f"{numbers[k]:.3g}" for k in ("images_per_s", "loss_d", "loss_g") if k in numbers}
+        names = ("images_per_s", "loss_d", "loss_g")
+        shown = {k: f"{numbers[k]:.3g}" for k in names if k in numbers}
         self._total.set_postfix(shown)
         if self._board is not None:
             for name, value in numbers.items():
@@ -70,18 +75,29 @@ class RunLog:
         if self._board is not None:
             self._board.close()
 
-    def _forget_after(self, step: int) -> None:
-        """Drop what a run that was cut off logged after the checkpoint it resumes from."""
-        if not self._file.exists():
-            return
-        kept = []
-        for line in self._file.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (ValueError, KeyError):
-                continue  # half a line, written when the run was killed
-        self._file.write_text("".join(line + "\n" for line in kept))
+    @contextmanager
+    def surviving(self, step: int, what: str) -> Iterator[None]:
+        """Go on where the disk does not take something that training can do without."""
+        try:
+            yield
+        except OSError as error:
+            self.say(f"step {step}: {what} was not written: {error}")
+
+
+def forget_after(file: Path, step: int) -> None:
+    """Drop what a run that was cut off wrote after the checkpoint that it resumes from."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue  # half a line, written when the run was killed
+    shorter = file.with_name(file.name + ".new")
+    shorter.write_text("".join(kept))
+    os.replace(shorter, file)
 
 
 class Averages:

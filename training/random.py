@@ -5,12 +5,14 @@ size does, nor when somebody adds a sample grid.
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 PURPOSES = ("latents", "poses", "rendering")
+logger = logging.getLogger("perigan")
 
 
 def derive_seed(*parts: object) -> int:
@@ -37,5 +39,8 @@ class Streams:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a saved state stopped."""
-        for purpose in PURPOSES:
+        for purpose, own in self.state_dict().items():
+            if len(state[purpose]) != len(own):  # a GPU's state means nothing to a CPU
+                logger.warning("the run was on another kind of device: %s start anew", purpose)
+                continue
             getattr(self, purpose).set_state(state[purpose])

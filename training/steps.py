@@ -7,6 +7,7 @@ that a step is a function of its arguments.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class Players:
     rng: torch.Generator
     dtype: torch.dtype = torch.float32
 
-    def autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision for a forward pass, or nothing in fp32."""
         enabled = self.dtype != torch.float32
         return torch.autocast(self.world.device.type, dtype=self.dtype, enabled=enabled)

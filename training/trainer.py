@@ -19,7 +19,6 @@ from curriculums import Curriculum, fade_start, last_step, next_stage, stage_at,
 from datasets import ImageDataset, open_dataset
 from inference import checkpoint
 from rendering.cameras import Cameras
-from stages import Stage
 from training.build import build_players, check_heads, check_options
 from training.data import DataStream, Prefetch
 from training.distributed import World
@@ -31,6 +30,7 @@ from training.state import NotFiniteError, RunState
 from training.steps import Draw, Moment, discriminator_step, generator_step, set_hyperparameters
 
 LOG_INTERVAL = 20  # steps between lines of log.jsonl, and between looks at the device
+STOP_INTERVAL = 10  # steps between which several processes ask each other whether to stop
 NON_FINITE_LIMIT = 40  # skipped steps in a row after which training stops
 DATASET_KEYS = ("dataset", "dataset_path", "dataset_options", "img_size", "compat")
 DATA_KEYS = (*DATASET_KEYS, "batch_size")
@@ -83,13 +83,14 @@ class Trainer:
         }
         self.state = RunState(players, records, emas, streams, self._open_stream())
         if options.load_dir is not None:
+            self.state.data.close()
             self.state.data = self._open_stream(self.state.load(options.load_dir))
         self.state.step = step
         set_hyperparameters(players, self.stage)
         self.averages = Averages()
         self._log: RunLog | None = None
-        self._saved_step: int | None = None  # what is on disk already ...
-        self._shown_step: int | None = None  # ... and in samples/
+        self._saved: tuple[int, bool] = (-1, False)  # the last step to be saved, and whether it was
+        self._shown_step: int | None = None  # the last step with a grid in samples/
         self._stop_signal: int | None = None
 
     def fit(self) -> str:
@@ -169,10 +170,12 @@ class Trainer:
             stage.dataset,
             stage.dataset_path,
             stage.img_size,
-            nearest="nearest_resize" in stage.compat,
-            num_workers=self.options.num_workers,
-            progress=self.world.is_main,
-            **stage.dataset_options,
+            **{
+                "nearest": "nearest_resize" in stage.compat,
+                "num_workers": self.options.num_workers,
+                "progress": self.world.is_main,
+                **stage.dataset_options,
+            },
         )
 
     def _open_stream(self, state: dict[str, int] | None = None) -> DataStream | Prefetch:
@@ -189,7 +192,8 @@ class Trainer:
 
     def _reason_to_stop(self) -> str | None:
         step, options = self.state.step, self.options
-        if self.world.any(self._stop_signal is not None):
+        asked = self.world.size == 1 or step % STOP_INTERVAL == 0  # asking others waits for them
+        if asked and self.world.any(self._stop_signal is not None):
             number = self._stop_signal
             return "stopped" if number is None else f"stopped by {signal.Signals(number).name}"
         end = last_step(self.curriculum)
@@ -212,8 +216,9 @@ class Trainer:
             self._save_previews()
         if step % options.sample_interval == 0 or step % options.model_save_interval == 0:
             saved = self._try_save()
-            if saved and self.world.is_main and step % options.model_save_interval == 0:
-                self.state.snapshot(options.output_dir)
+            if saved and self._log is not None and step % options.model_save_interval == 0:
+                with self._log.surviving(step, "a snapshot"):
+                    self.state.snapshot(options.output_dir)
         if self.evaluate is not None and options.eval_freq and step % options.eval_freq == 0:
             self._measure(self.evaluate)
 
@@ -239,8 +244,9 @@ class Trainer:
         began = time.perf_counter()
         numbers = evaluate(self)
         line = {"step": self.state.step, **numbers, "seconds": time.perf_counter() - began}
-        if self._log is not None:
-            with (self.options.output_dir / "metrics.jsonl").open("a") as stream:
+        if self._log is not None and numbers:
+            file = self.options.output_dir / "metrics.jsonl"
+            with self._log.surviving(self.state.step, file.name), file.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
             shown = [f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, float)]
             self._log.say(f"step {self.state.step}: {', '.join(shown)}")
@@ -248,19 +254,20 @@ class Trainer:
     def _save_previews(self) -> None:
         if self._log is not None and self._shown_step != self.state.step:
             self._shown_step = self.state.step
-            save_previews(
-                self.options.output_dir / "samples",
-                self.state.step,
-                self.stage,
-                self.state.players.generator,
-                self.state.emas["ema.pth"].module,
-                self._log,
-            )
+            with self._log.surviving(self.state.step, "a sample grid"):
+                save_previews(
+                    self.options.output_dir / "samples",
+                    self.state.step,
+                    self.stage,
+                    self.state.players.generator,
+                    self.state.emas["ema.pth"].module,
+                    self._log,
+                )
 
     def _try_save(self) -> bool:
         """Save, or say why not and go on: there may be room the next time."""
-        if self._saved_step == self.state.step:
-            return True
+        if self._saved[0] == self.state.step:
+            return self._saved[1]
         try:
             self.state.save(self.options.output_dir, self.curriculum)
         except OSError as error:
@@ -268,8 +275,9 @@ class Trainer:
             self._log.say(
                 f"step {self.state.step} was NOT saved: {error}; the last checkpoint is intact"
             )
+            self._saved = (self.state.step, False)
             return False
-        self._saved_step = self.state.step
+        self._saved = (self.state.step, True)
         return True
 
     def _start_log(self) -> None:

@@ -37,7 +37,9 @@ def test_a_change_of_the_figures_needs_a_new_version() -> None:
     figure = Figures.sample(0, [0])
     sums = [getattr(figure, name).double().sum().item() for name in vars(figure)]
     assert VERSION == 1
-    assert torch.allclose(torch.tensor(sums), torch.tensor([1.10971, 1.14285, 0.86255, 0.2089, 6.807]), atol=1e-4)
+    assert torch.allclose(
+        torch.tensor(sums), torch.tensor([1.10971, 1.14285, 0.86255, 0.2089, 6.807]), atol=1e-4
+    )
 
 
 def test_no_figure_leaves_its_ball(rng: torch.Generator) -> None:

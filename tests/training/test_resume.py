@@ -156,7 +156,7 @@ def write_json(curriculum: Curriculum, file: Path) -> Path:
     return file
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 60) -> None:
+def wait_for(condition, process: subprocess.Popen, seconds: float = 300) -> None:
     """Wait until something is so, as long as the process lives."""
     end = time.monotonic() + seconds
     while not condition():
@@ -193,7 +193,8 @@ def test_a_run_survives_being_killed_at_any_moment(curriculum: Curriculum, tmp_p
         resume = ["--load_dir", str(run)] if reached else []
         process = subprocess.Popen(
             command(run, *arguments, *resume),
-            cwd=ROOT, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            cwd=ROOT, env=environment(tmp_path), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
         def moved_on(past: int = reached) -> bool:

@@ -1,0 +1,1 @@
+"""Fast paths timed against plain ones, side by side in one run."""

@@ -1,0 +1,96 @@
+"""The command line of dataset_tool.py."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import dataset_tool
+from inference.options import run_script
+from toys.dataset import write_toys
+
+SCRIPT = Path(dataset_tool.__file__)
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs the script in this process, in an empty folder."""
+
+    def call(*arguments: str) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["dataset_tool.py", *arguments])
+        run_script(dataset_tool.main)
+
+    return call
+
+
+def test_the_command_writes_the_data_set(tmp_path: Path) -> None:
+    command = "toys --num 2 --img_size 8 --output new/toys.zip --seed 3".split()
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *command], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    write_toys(tmp_path / "expected.zip", 2, 8, seed=3)
+    made = tmp_path / "new" / "toys.zip"
+    assert made.read_bytes() == (tmp_path / "expected.zip").read_bytes()
+    assert list(made.parent.iterdir()) == [made]
+
+
+def test_the_cameras_can_be_chosen(run: Run, tmp_path: Path) -> None:
+    flags = "--fov 40 --radius 1.2 --h_mean 0 --h_stddev 0.1 --v_mean 1 --v_stddev 0"
+    run("toys", "--num", "4", "--img_size", "4", "--output", "toys.zip", *flags.split())
+    with zipfile.ZipFile(tmp_path / "toys.zip") as archive:
+        table = json.loads(archive.read("dataset.json"))
+    assert (table["camera"]["fov"], table["camera"]["radius"]) == (40, 1.2)
+    for _, (yaw, pitch, _) in table["camera_angles"]:
+        assert abs(yaw) <= 0.1 and pitch == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--num 0 --img_size 8 --output toys.zip", "num must be at least 1, got 0"),
+        ("--num 1 --img_size 3 --output toys.zip", "img_size must be at least 4, got 3"),
+        ("--num 1 --img_size 8 --output toys.zip --seed -1", "seed must be in"),
+        ("--num 1 --img_size 8 --output toys.zip --fov 180", "fov must be between 0 and 180"),
+        ("--num 1 --img_size 8 --output toys.zip --radius 0.2", "farther away than 0.42"),
+        ("--num 1 --img_size 8 --output file/toys.zip", "file"),
+        ("--num 1 --img_size 8 --output .", "Is a directory"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    flags: str, message: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as exit_info:
+        run("toys", *flags.split())
+    assert exit_info.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and message in lines[0]
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "toy --num 1",
+        "toys --num 1 --img_size 8",
+        "toys --num one --img_size 8 --output toys.zip",
+        "toys --num 1 --img_size 8 --output toys.zip --device warp",
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(
+    arguments: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run(*arguments.split())
+    assert exit_info.value.code == 2
+    assert "error:" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -3,14 +3,16 @@
 #   VENV=path      the environment to use, made if it is not there (default: .venv in the checkout);
 #                  one that has what requirements.txt asks for is left as it is
 #   PYTHON=python  the interpreter to make it with, 3.10 or newer
+#   WORKERS=2      processes that share the tests; 0: one, without pytest-xdist
 
 VENV ?= .venv
 PYTHON ?= python3
+WORKERS ?= 2
 PY := $(VENV)/bin/python
 DEMO := runs/toys
 
 # one thread per process: the pictures of tests are tiny
-TEST := OMP_NUM_THREADS=1 $(PY) -m pytest
+TEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint bench clean setup
@@ -23,9 +25,16 @@ help:
 	@echo "make bench      every benchmark, one JSON line each"
 	@echo "make clean      remove the environment and the caches, never a run"
 
+# Five sides of eight figures, and once around each; an interrupted demo goes on where it stopped.
 demo: setup
-	$(PY) train.py --curriculum Toys --output_dir $(DEMO)
-	$(PY) render_multiview_images.py $(DEMO)/generator.pth --seeds 0-7 --output_dir $(DEMO)/views
+	$(PY) train.py --output_dir $(DEMO) --sample_interval 200 --eval_freq 800 \
+		$(if $(wildcard $(DEMO)/generator.pth),--load_dir $(DEMO),\
+		--curriculum $$($(PY) -c 'import torch; print("ToysGPU" if torch.cuda.is_available() else "Toys")'))
+	$(PY) render_multiview_images.py $(DEMO) --seeds 0-7 --image_size 64 --ray_step_multiplier 3 \
+		--yaws 0 1.257 2.513 3.770 5.027 --depth --output_dir $(DEMO)/views
+	$(PY) render_multiview_images.py $(DEMO) --seeds 0-7 --image_size 64 --ray_step_multiplier 3 \
+		--turnaround 12 --output_dir $(DEMO)/turnaround
+	@echo "look at $(DEMO)/views/overview.png, $(DEMO)/turnaround/overview.png, $(DEMO)/samples"
 
 test: lint
 	$(TEST)

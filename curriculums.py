@@ -154,8 +154,10 @@ _TOYS: Curriculum = {
     "v_stddev": math.radians(15),
     "betas": (0.0, 0.9),
     "weight_decay": 0,
-    "r1_lambda": 2,
+    "r1_lambda": 1,
     "grad_clip": 10,
+    "ema_decay": 0.995,
+    "ema2_decay": 0.999,
     "z_dist": "gaussian",
     "generator": "PiGAN",
     "model": "SpatialSiren",
@@ -171,8 +173,9 @@ _TOYS: Curriculum = {
 # In minutes on a laptop: what `make demo` trains.
 Toys: Curriculum = _TOYS | {
     0: {"batch_size": 16, "num_steps": 12, "img_size": 16, "gen_lr": 5e-4, "disc_lr": 1e-3},
-    1_600: {"batch_size": 16, "num_steps": 12, "img_size": 32, "gen_lr": 5e-4, "disc_lr": 1e-3},
-    2_300: {},
+    1_200: {"batch_size": 16, "num_steps": 12, "img_size": 32, "gen_lr": 5e-4, "disc_lr": 1e-3},
+    1_550: {"batch_size": 16, "num_steps": 12, "img_size": 32, "gen_lr": 2e-4, "disc_lr": 5e-4},
+    1_700: {},
     "latent_dim": 64,
     "generator_options": {
         "hidden_dim": 64,

@@ -57,7 +57,7 @@ class Stage:
     num_steps: int  # coarse samples per ray; hierarchical_sample adds as many
     ray_start: float  # distance of the nearest sample from the camera, along the ray
     ray_end: float  # distance of the farthest
-    hierarchical_sample: bool = True
+    hierarchical_sample: bool = True  # sample again where the coarse pass found mass
     clamp_mode: str = "relu"  # raw density to density: "relu" or "softplus"
     white_back: bool = False  # where nothing is, white
     last_back: bool = False  # where nothing is, the last sample's colour
@@ -68,9 +68,9 @@ class Stage:
     gen_lr: float  # learning rate of the generator
     disc_lr: float  # learning rate of the discriminator
     betas: tuple[float, float] = (0.0, 0.9)  # Adam's
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # Adam's
     unique_lr: bool = False  # the mapping network learns at mapping_lr_mul x gen_lr
-    mapping_lr_mul: float = 0.05
+    mapping_lr_mul: float = 0.05  # ... if unique_lr is set
     grad_clip: float = 0.3  # largest total gradient norm, per network
     precision: str = "auto"  # "fp32", "fp16", "bf16"; "auto": fp16 on a GPU, fp32 elsewhere
     disable_scaler: bool = False  # fp16 without loss scaling
@@ -87,8 +87,7 @@ class Stage:
     sample_images: int = 25  # pictures per sample grid, five to a row
     sample_size: int | None = None  # their pixels per side; None: img_size
     eval_images: int = 2048  # pictures that a measurement compares
-    # -- the original's quirks, by the names in COMPAT
-    compat: tuple[str, ...] = ()
+    compat: tuple[str, ...] = ()  # the original's quirks to reproduce, by their names in COMPAT
 
     def render_settings(self, step: int | None = None, **changes: Any) -> RenderSettings:
         """Settings of training pictures at `step`, or without density noise if it is None.

@@ -45,10 +45,15 @@ def render_weights(
     """
     delta = t[..., 1:] - t[..., :-1]
     delta = torch.cat([delta, torch.full_like(delta[..., :1], FAR_DELTA)], dim=-1)
-    thickness = density * delta
-    before = torch.cumsum(thickness[..., :-1], dim=-1)
-    before = torch.cat([torch.zeros_like(before[..., :1]), before], dim=-1)
-    return -torch.expm1(-thickness) * torch.exp(-before)
+    return -torch.expm1(-density * delta) * transmittance(density, t)
+
+
+def transmittance(
+    density: Float[Tensor, "batch rays samples"], t: Float[Tensor, "batch rays samples"]
+) -> Float[Tensor, "batch rays samples"]:
+    """Share of the light of each sample that nothing in front of it absorbs."""
+    thickness = density[..., :-1] * (t[..., 1:] - t[..., :-1])
+    return torch.exp(-F.pad(torch.cumsum(thickness, dim=-1), (1, 0)))
 
 
 def composite(

@@ -7,7 +7,6 @@ ray is cast, so that chunking changes nothing.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,22 +15,11 @@ from torch.utils.checkpoint import checkpoint
 from ops.shapes import Float
 from rendering.cameras import Cameras, Patch
 from rendering.compositing import activate_density, composite, render_weights
+from rendering.field import Field
+from rendering.samples import LOCKED_DIRECTION, Samples
 from rendering.sampling import importance_depths, quantiles, stratified_depths
 from rendering.settings import RenderSettings
-
-LOCKED_DIRECTION = (0.0, 0.0, -1.0)  # what the frontal camera's central ray sees along
-
-
-@runtime_checkable
-class Field(Protocol):
-    """One latent's scene per batch entry: radiance and raw density at points in space."""
-
-    def __call__(
-        self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"]
-    ) -> tuple[Float[Tensor, "batch n channels"], Float[Tensor, "batch n 1"]]:
-        """Radiance in the field's own range, and density before activation."""
-        ...
-
+from rendering.skip import Occupancy, SparseSamples
 
 @dataclass(frozen=True)
 class Rendering:
@@ -65,22 +53,24 @@ def render(
     cameras: Cameras,
     settings: RenderSettings,
     *,
+    occupancy: Occupancy | None = None,
     patch: Patch | None = None,
     generator: torch.Generator | None = None,
 ) -> Rendering:
     """Render one picture per camera; radiance is returned as the field gives it.
 
+    `occupancy` says where the field, of a single scene, is empty: what it leaves out costs nothing.
     `patch` renders only a window of the image, at `settings.resolution` pixels. `generator` feeds
     jitter and density noise and must live on the cameras' device. With gradients and
     `max_batch_size`, chunks are recomputed in the backward pass, so that memory stays bounded.
     """
     batch, size = len(cameras), settings.resolution
+    rays = size * size
     device_type = cameras.cam2world.device.type
     autocast_field = _with_ambient_autocast(field, device_type)
     with torch.autocast(device_type, enabled=False):
         origins, directions = cameras.rays(size, size, patch)
-        draws = _draw(batch, size * size, settings, generator, directions)
-        rays = size * size
+        draws = _draw(batch, rays, settings, generator, directions)
         chunk = rays
         if settings.max_batch_size is not None:
             chunk = max(1, min(rays, settings.max_batch_size // (batch * settings.num_steps)))
@@ -93,6 +83,7 @@ def render(
                 directions[:, rows],
                 settings,
                 draws.rows(rows),
+                occupancy,
             )
             if chunk < rays and torch.is_grad_enabled():
                 parts.append(
@@ -106,50 +97,40 @@ def render(
 
 
 def _trace(
-    field: Field, origins: Tensor, directions: Tensor, settings: RenderSettings, draws: _Draws
+    field: Field,
+    origins: Tensor,
+    directions: Tensor,
+    settings: RenderSettings,
+    draws: _Draws,
+    occupancy: Occupancy | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sample, evaluate and integrate a bundle of rays: coarse, then fine, then their union."""
     batch, rays, _ = directions.shape
-    if draws.jitter is None:
+    samples = Samples(field, origins, directions, settings)
+    if occupancy is not None:
+        samples = SparseSamples(field, origins, directions, settings, occupancy)
+    u = draws.jitter
+    if u is None:
         u = directions.new_full((batch, rays, settings.num_steps), 0.5)
-    else:
-        u = draws.jitter
-    t = stratified_depths(settings.ray_start, settings.ray_end, u)
-    radiance, raw = _evaluate(field, origins, directions, t, settings)
+    samples.add(stratified_depths(settings.ray_start, settings.ray_end, u))
     if settings.hierarchical:
         with torch.no_grad():
-            density = activate_density(raw, settings.clamp_mode, draws.coarse_noise)
-            w = render_weights(density, t)
-            if draws.importance is None:
-                u = quantiles(batch, rays, settings.num_steps, device=t.device, dtype=t.dtype)
-            else:
-                u = draws.importance
-            fine_t = importance_depths(t, w, u)
-        fine_radiance, fine_raw = _evaluate(field, origins, directions, fine_t, settings)
-        t, order = torch.sort(torch.cat([fine_t, t], dim=-1), dim=-1, stable=True)
-        raw = torch.cat([fine_raw, raw], dim=-1).gather(-1, order)
-        radiance = torch.cat([fine_radiance, radiance], dim=-2)
-        radiance = radiance.gather(-2, order[..., None].expand_as(radiance))
-    density = activate_density(raw, settings.clamp_mode, draws.final_noise)
+            density = activate_density(samples.raw, settings.clamp_mode, draws.coarse_noise)
+            w = render_weights(density, samples.t)
+            u = draws.importance
+            if u is None:
+                u = quantiles(batch, rays, settings.num_steps, device=w.device, dtype=w.dtype)
+            fine = importance_depths(samples.t, w, u)
+        samples.add(fine)
+    density = activate_density(samples.raw, settings.clamp_mode, draws.final_noise)
     result = composite(
-        radiance, density, t, white_back=settings.white_back, last_back=settings.last_back
+        samples.radiance,
+        density,
+        samples.t,
+        white_back=settings.white_back,
+        last_back=settings.last_back,
     )
     return result.radiance, result.depth, result.opacity
-
-
-def _evaluate(
-    field: Field, origins: Tensor, directions: Tensor, t: Tensor, settings: RenderSettings
-) -> tuple[Tensor, Tensor]:
-    """Radiance (batch, rays, samples, channels) and raw density (batch, rays, samples) at t."""
-    batch, rays, samples = t.shape
-    points = origins[:, :, None] + directions[:, :, None] * t[..., None]
-    if settings.lock_view_dependence:
-        views = directions.new_tensor(LOCKED_DIRECTION).expand_as(points)
-    else:
-        views = directions[:, :, None].expand_as(points)
-    flat = (batch, rays * samples, 3)
-    radiance, raw = field(points.reshape(flat), views.reshape(flat))
-    return radiance.reshape(batch, rays, samples, -1), raw.reshape(batch, rays, samples)
 
 
 def _draw(

@@ -1,0 +1,56 @@
+"""What a field says along a bundle of rays, kept by ascending depth."""
+
+import torch
+from torch import Tensor
+
+from ops.shapes import Float
+from rendering.field import Field
+from rendering.settings import RenderSettings
+
+LOCKED_DIRECTION = (0.0, 0.0, -1.0)  # what the frontal camera's central ray sees along
+
+
+class Samples:
+    """Depths `t`, raw densities `raw` (batch, rays, samples), and `radiance` with its channels.
+
+    Empty at first; `add` looks at more depths of every ray and keeps all of them in order.
+    """
+
+    t: Tensor
+    raw: Tensor
+    radiance: Tensor
+
+    def __init__(
+        self,
+        field: Field,
+        origins: Float[Tensor, "batch rays 3"],
+        directions: Float[Tensor, "batch rays 3"],
+        settings: RenderSettings,
+    ) -> None:
+        self.field = field
+        self.origins, self.directions = origins, directions
+        self.settings = settings
+        self.t = origins.new_empty(*origins.shape[:2], 0)
+
+    def add(self, t: Float[Tensor, "batch rays more"]) -> None:
+        """Look at depths that are ascending or, if samples are there already, in any order."""
+        radiance, raw = self._look(t)
+        if not self.t.shape[-1]:
+            self.t, self.raw, self.radiance = t, raw, radiance
+            return
+        self.t, order = torch.sort(torch.cat([t, self.t], dim=-1), dim=-1, stable=True)
+        self.raw = torch.cat([raw, self.raw], dim=-1).gather(-1, order)
+        radiance = torch.cat([radiance, self.radiance], dim=-2)
+        self.radiance = radiance.gather(-2, order[..., None].expand_as(radiance))
+
+    def _look(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Radiance and raw density at depths of all rays."""
+        batch, rays, samples = t.shape
+        points = self.origins[:, :, None] + self.directions[:, :, None] * t[..., None]
+        if self.settings.lock_view_dependence:
+            views = points.new_tensor(LOCKED_DIRECTION).expand_as(points)
+        else:
+            views = self.directions[:, :, None].expand_as(points)
+        flat = (batch, rays * samples, 3)
+        radiance, raw = self.field(points.reshape(flat), views.reshape(flat))
+        return radiance.reshape(batch, rays, samples, -1), raw.reshape(batch, rays, samples)

@@ -156,8 +156,8 @@ _TOYS: Curriculum = {
     "weight_decay": 0,
     "r1_lambda": 1,
     "grad_clip": 10,
-    "ema_decay": 0.995,
-    "ema2_decay": 0.999,
+    "ema_decay": 0.998,
+    "ema2_decay": 0.9995,
     "z_dist": "gaussian",
     "generator": "PiGAN",
     "model": "SpatialSiren",
@@ -186,7 +186,12 @@ Toys: Curriculum = _TOYS | {
         "bound_radius": 0.48,
         "mapping_dim": 128,
     },
-    "discriminator_options": {"base": 1024, "max_channels": 96, "max_size": 64},
+    "discriminator_options": {
+        "base": 1024,
+        "max_channels": 96,
+        "max_size": 64,
+        "pose_conditioning": True,
+    },
     "dataset_options": {"toys_num": 4000},
     "eval_images": 512,
 }
@@ -194,12 +199,15 @@ Toys: Curriculum = _TOYS | {
 # The same on a GPU: more of everything, in about the same time.
 ToysGPU: Curriculum = _TOYS | {
     0: {"batch_size": 32, "num_steps": 24, "img_size": 32, "gen_lr": 5e-4, "disc_lr": 1e-3},
-    2_000: {"batch_size": 32, "num_steps": 24, "img_size": 64, "batch_split": 2, "gen_lr": 4e-4, "disc_lr": 8e-4},
-    5_000: {"batch_size": 16, "num_steps": 32, "img_size": 128, "batch_split": 4, "gen_lr": 2e-4, "disc_lr": 4e-4},
+    2_000: {"batch_size": 32, "num_steps": 24, "img_size": 64, "batch_split": 2,
+            "gen_lr": 4e-4, "disc_lr": 8e-4},
+    5_000: {"batch_size": 16, "num_steps": 32, "img_size": 128, "batch_split": 4,
+            "gen_lr": 2e-4, "disc_lr": 4e-4},
     7_000: {},
     "latent_dim": 128,
     "generator_options": Toys["generator_options"] | {"hidden_dim": 128, "mapping_dim": 256},
-    "discriminator_options": {"base": 4096, "max_channels": 256, "max_size": 128},
+    "discriminator_options": Toys["discriminator_options"]
+    | {"base": 4096, "max_channels": 256, "max_size": 128},
     "dataset_options": {"toys_num": 10_000},
 }  # fmt: skip
 

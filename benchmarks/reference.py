@@ -1,8 +1,9 @@
 """What the original computes, written plainly: the other side of every ratio.
 
-Layer by layer over all points at once, FiLM applied point by point, the view direction concatenated,
-transmittance by a cumulative product, both players' weights always collecting gradients. Checked
-against our modules, and through them against the parity fixtures, in tests/benchmarks.
+Layer by layer over all points at once, FiLM applied point by point, the view direction
+concatenated, transmittance by a cumulative product, both players' weights always collecting
+gradients. Checked against our modules, and through them against the parity fixtures, in
+tests/benchmarks.
 """
 
 import torch
@@ -12,6 +13,7 @@ from generators.pigan import PiGAN
 from rendering.cameras import Cameras
 from rendering.sampling import importance_depths, stratified_depths
 from rendering.settings import RenderSettings
+from siren.film import FilmLayer
 
 
 def reference_field(generator: PiGAN, w: Tensor, points: Tensor, directions: Tensor) -> Tensor:
@@ -22,6 +24,7 @@ def reference_field(generator: PiGAN, w: Tensor, points: Tensor, directions: Ten
     x = siren.encode(points)
     hidden = siren.hidden_dim
     for i, film in enumerate(siren.network):
+        assert isinstance(film, FilmLayer)
         part = slice(i * hidden, (i + 1) * hidden)
         f, p = frequency[:, None, part], phase[:, None, part]
         x = torch.sin(f * film.layer(x) + p)

@@ -29,11 +29,13 @@ class Discriminator(nn.Module, ABC):
     """Picture to judgement.
 
     `predicts_latent` and `predicts_pose` say which heads exist, so that a curriculum that asks for
-    an identity loss without one is refused before training. `image_sizes` are the sizes it takes.
+    an identity loss without one is refused before training. One that `uses_cameras` needs those of
+    real pictures, too. `image_sizes` are the sizes it takes.
     """
 
     predicts_latent: bool = False
     predicts_pose: bool = False
+    uses_cameras: bool = False
     image_sizes: tuple[int, ...] = ()
 
     @abstractmethod

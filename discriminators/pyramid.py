@@ -18,6 +18,8 @@ from ops.conv import LEAKY_SLOPE
 from ops.shapes import Float
 from rendering.cameras import Cameras, Patch
 
+POSE_FEATURES = 32  # numbers in which pictures and cameras are compared
+
 
 class PyramidDiscriminator(Discriminator):
     """From RGB, blocks down to 2x2, and a head; subclasses say what a block is."""
@@ -31,6 +33,7 @@ class PyramidDiscriminator(Discriminator):
         max_size: int | None = None,  # side of the largest picture; None: the class's
         base: int = 8192,  # channels x side of the picture, until `max_channels` caps it
         max_channels: int = 400,  # most channels of any layer
+        pose_conditioning: bool = False,  # judge pictures together with their cameras
     ) -> None:
         super().__init__()
         max_size = self.largest_size if max_size is None else max_size
@@ -49,6 +52,10 @@ class PyramidDiscriminator(Discriminator):
         self.from_rgb = nn.ModuleList(nn.Conv2d(3, width, 1) for width in widths)
         self.head_sizes = [1, latent_dim * self.predicts_latent, 2 * self.predicts_pose]
         self.head = nn.Conv2d(widths[-1], sum(self.head_sizes), 2)
+        self.uses_cameras = pose_conditioning
+        if pose_conditioning:
+            self.pose_head = nn.Conv2d(widths[-1], POSE_FEATURES, 2)
+            self.pose_embedding = nn.Linear(5, POSE_FEATURES)
 
     @abstractmethod
     def build_block(self, in_channels: int, out_channels: int) -> nn.Module:
@@ -62,7 +69,10 @@ class PyramidDiscriminator(Discriminator):
         label: Tensor | None = None,
         patch: Patch | None = None,
     ) -> Judgement:
-        """Judge pictures in [-1, 1]; cameras are not looked at, labels and patches refused."""
+        """Judge pictures in [-1, 1]; labels and patches are refused.
+
+        Cameras are looked at with `pose_conditioning` alone, and are needed then.
+        """
         if label is not None or patch is not None:
             raise ValueError(f"{type(self).__name__} knows neither class labels nor patches")
         if not 0 <= alpha <= 1:
@@ -75,9 +85,21 @@ class PyramidDiscriminator(Discriminator):
                 x = torch.lerp(self._enter(images[:, :, ::2, ::2], i), x, alpha)
             x = block(x)
         logits, latent, pose = self.head(x).flatten(1).split(self.head_sizes, dim=1)
+        if self.uses_cameras:
+            logits = logits + self._fit(x, cameras)
         return Judgement(
             logits, latent if self.predicts_latent else None, pose if self.predicts_pose else None
         )
+
+    def _fit(self, x: Tensor, cameras: Cameras | None) -> Float[Tensor, "batch 1"]:
+        """How well pictures fit their cameras: a projection (Miyato and Koyama 2018, eq. 3)."""
+        if cameras is None:
+            raise ValueError("a discriminator with pose_conditioning needs the pictures' cameras")
+        yaw, pitch = cameras.yaw_pitch.unbind(-1)
+        angles = [yaw.cos(), yaw.sin(), (2 * yaw).cos(), (2 * yaw).sin(), pitch.cos()]
+        wanted = self.pose_embedding(torch.stack(angles, dim=-1))
+        seen = self.pose_head(x).flatten(1)
+        return (wanted * seen).sum(dim=1, keepdim=True) / math.sqrt(POSE_FEATURES)
 
     def _first_block(self, images: Tensor) -> int:
         """Index of the way in for pictures of this size."""

@@ -6,20 +6,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ops.shapes import Float, Int
+from ops.shapes import Float, UInt8
 
 
 def to_uint8(
     images: Float[Tensor, "batch channels height width"],
-) -> Int[Tensor, "batch height width channels"]:
+) -> UInt8[Tensor, "batch height width channels"]:
     """Pictures in [-1, 1] as bytes, -1 black and 1 white whatever the picture's own range."""
     pixels = (images.float() * 0.5 + 0.5) * 255 + 0.5
     return pixels.clamp(0, 255).floor().permute(0, 2, 3, 1).to("cpu", torch.uint8)
 
 
 def tile(
-    images: Int[Tensor, "batch height width channels"], columns: int
-) -> Int[Tensor, "grid_height grid_width channels"]:
+    images: UInt8[Tensor, "batch height width channels"], columns: int
+) -> UInt8[Tensor, "grid_height grid_width channels"]:
     """Lay pictures out row by row; an unfinished last row is filled with white."""
     batch, height, width, channels = images.shape
     rows = -(-batch // columns)
@@ -29,7 +29,7 @@ def tile(
     return grid.transpose(1, 2).reshape(rows * height, columns * width, channels)
 
 
-def save_png(path: Path, pixels: Int[Tensor, "height width channels"]) -> None:
+def save_png(path: Path, pixels: UInt8[Tensor, "height width channels"]) -> None:
     """Write one picture; the folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     array = pixels.numpy()

@@ -63,7 +63,13 @@ def export_generator(generator: PiGAN) -> dict[str, Tensor]:
     siren = generator.siren
     with torch.device("meta"):  # what the original would build at these sizes, without memory
         plain = PiGAN(**generator_arguments(generator))
-    for option in ("num_layers", "coordinate_scale", "view_direction", "density_gain", "bound_radius"):
+    for option in (
+        "num_layers",
+        "coordinate_scale",
+        "view_direction",
+        "density_gain",
+        "bound_radius",
+    ):
         given, fixed = getattr(siren, option), getattr(plain.siren, option)
         if given != fixed:
             raise ValueError(f"the original has {option} fixed at {fixed}, got {given}")
@@ -111,7 +117,7 @@ def convert_discriminator(weights: Weights, config: Mapping[str, Any]) -> Pyrami
     return discriminator
 
 
-def discriminator_arguments(weights: Weights, name: str) -> dict[str, int]:
+def discriminator_arguments(weights: Weights, name: str) -> dict[str, Any]:
     """Constructor's arguments of the discriminator that the original's weights are of."""
     ways_in = max(sum(key.startswith("fromRGB.") for key in weights) // 2, 1)
     widths = [size_of(weights, f"fromRGB.{i}.model.0.bias", 0, name) for i in range(ways_in)]
@@ -126,6 +132,8 @@ def discriminator_arguments(weights: Weights, name: str) -> dict[str, int]:
 
 def export_discriminator(discriminator: PyramidDiscriminator) -> dict[str, Tensor]:
     """A discriminator's weights under the original's names, those that nothing reads as zeros."""
+    if discriminator.uses_cameras:
+        raise ValueError("the original's discriminators have no pose_conditioning")
     weights = export_tensors(discriminator, discriminator.state_dict())
     if DISCRIMINATORS.name_of(type(discriminator)) in POSE_LAYER_CLASSES:
         head, width = discriminator.head.weight, discriminator.head.in_channels

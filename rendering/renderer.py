@@ -21,6 +21,7 @@ from rendering.sampling import importance_depths, quantiles, stratified_depths
 from rendering.settings import RenderSettings
 from rendering.skip import Occupancy, SparseSamples
 
+
 @dataclass(frozen=True)
 class Rendering:
     """A batch of pictures with their geometry.

@@ -68,22 +68,66 @@ class SparseSamples(Samples):
         self.occupancy = occupancy
 
     def add(self, t: Tensor) -> None:
-        first = not self.t.shape[-1]
         pending = self.occupancy.at(self.origins, self.directions, t)
-        if first and shows_last(self.settings):
-            pending[..., -1] = True
         raw = torch.full_like(t, EMPTY)
-        if first:
+        if not self.t.shape[-1]:
+            if TOL and self.settings.hierarchical and not self.settings.jitter:
+                pending = F.max_pool1d(pending.float(), 7, stride=1, padding=3) > 0
+            if shows_last(self.settings):
+                pending[..., -1] = True
             self.t, self.raw, self.pending = t, raw, pending
             pending[0, 0, 0] = True
             self.radiance = None
+            self._settle()
         else:
+            radiance = self.radiance.new_zeros(*t.shape, self.radiance.shape[-1])
+            if TOL and not self.settings.jitter:
+                self._interpolate(t, raw, radiance, pending)
             self.t, order = torch.sort(torch.cat([t, self.t], dim=-1), dim=-1, stable=True)
             self.raw = torch.cat([raw, self.raw], dim=-1).gather(-1, order)
             self.pending = torch.cat([pending, self.pending], dim=-1).gather(-1, order)
-            radiance = torch.cat([self.radiance.new_zeros(*t.shape, self.radiance.shape[-1]), self.radiance], dim=-2)
+            radiance = torch.cat([radiance, self.radiance], dim=-2)
             self.radiance = radiance.gather(-2, order[..., None].expand_as(radiance))
-        self._settle()
+            self._settle()
+
+    def _interpolate(self, t, raw, radiance, pending):
+        S = self.t.shape[-1]
+        step = (self.settings.ray_end - self.settings.ray_start) / (S - 1)
+        density = activate_density(self.raw, self.settings.clamp_mode)
+        light = transmittance(density, self.t)
+        known = self.raw > EMPTY
+
+        def fourth(v):
+            d = (
+                v[:, :, 4:] + v[:, :, :-4] - 4 * (v[:, :, 1:-3] + v[:, :, 3:-1]) + 6 * v[:, :, 2:-2]
+            ).abs() * (3 / 128)
+            return torch.maximum(d[:, :, 1:], d[:, :, :-1])  # bins 2 .. S-4
+
+        weight = light[..., 2:-3] - light[..., 3:-2]
+        doubt = fourth(self.radiance).amax(-1) * weight + fourth(self.raw) * step * light[..., 2:-3]
+        smooth = doubt < TOL
+        for i in range(6):
+            smooth &= known[..., i : known.shape[-1] - 5 + i]
+        smooth = F.pad(smooth, (2, 3))  # bin k lies between samples k and k + 1
+        place = (t - self.settings.ray_start) / step
+        bins = place.to(torch.int64)
+        picked = (pending & smooth.gather(-1, bins)).view(-1).nonzero()[:, 0]
+        STAT[2] += len(picked)
+        k = bins.view(-1)[picked]
+        f = place.view(-1)[picked] - k
+        node = picked // t.shape[-1] * S + k
+        coefficients = (
+            -f * (f - 1) * (f - 2) / 6,
+            (f + 1) * (f - 1) * (f - 2) / 2,
+            -(f + 1) * f * (f - 2) / 2,
+            (f + 1) * f * (f - 1) / 6,
+        )
+        flat_raw, flat_radiance = self.raw.view(-1), self.radiance.view(-1, self.radiance.shape[-1])
+        raw.view(-1)[picked] = sum(c * flat_raw[node + i - 1] for i, c in enumerate(coefficients))
+        radiance.view(-1, radiance.shape[-1])[picked] = sum(
+            c[:, None] * flat_radiance[node + i - 1] for i, c in enumerate(coefficients)
+        )
+        pending.view(-1)[picked] = False
 
     def _settle(self) -> None:
         section = SECTION
@@ -101,7 +145,9 @@ class SparseSamples(Samples):
         ray = picked // self.t.shape[-1]
         d = self.directions[0, ray]
         points = self.origins[0, ray] + d * self.t.view(-1)[picked, None]
-        views = d.new_tensor(LOCKED_DIRECTION).expand_as(d) if self.settings.lock_view_dependence else d
+        views = (
+            d.new_tensor(LOCKED_DIRECTION).expand_as(d) if self.settings.lock_view_dependence else d
+        )
         radiance, raw = self.field(points[None], views[None])
         if self.radiance is None:
             self.radiance = radiance.new_zeros(*self.t.shape, radiance.shape[-1])
@@ -110,7 +156,10 @@ class SparseSamples(Samples):
         self.raw.view(-1)[picked] = raw[0, :, 0]
         self.pending.view(-1)[picked] = False
 
-STAT = [0, 0]
+
+TOL = 1e-3
+STAT = [0, 0, 0]
+
 
 def shows_last(settings: RenderSettings) -> bool:
     """Whether the last sample is seen wherever light gets there: softplus makes it opaque."""
@@ -118,8 +167,11 @@ def shows_last(settings: RenderSettings) -> bool:
 
 
 @torch.no_grad()
-def find_occupancy(field: Field, cameras: Cameras, settings: RenderSettings, coarse=None, refine=None, margin=None) -> Occupancy:
-    coarse = coarse or COARSE; refine = refine or REFINE
+def find_occupancy(
+    field: Field, cameras: Cameras, settings: RenderSettings, coarse=None, refine=None, margin=None
+) -> Occupancy:
+    coarse = coarse or COARSE
+    refine = refine or REFINE
     low, high = reach(cameras, settings)
     level = empty_level(settings)
     everywhere = torch.ones(1, 1, coarse, coarse, coarse, dtype=torch.bool, device=low.device)

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 EMPTY = -1e4  # raw density where nothing can be, whatever noise is added
 BLOCK = 2048  # points at once: a layer of 64 to 256 channels is 0.5 to 2 MB
@@ -71,12 +70,17 @@ class _BlockedSiren(torch.autograd.Function):
                 hidden, color = _forward_block(x[i, rows], views, scene)
                 to_density, to_radiance = scene.density, scene.radiance
                 density[i, rows] = torch.addmm(to_density[1], hidden, to_density[0].t())
-                radiance[i, rows] = torch.addmm(to_radiance[1], color, to_radiance[0].t()).sigmoid_()
+                radiance[i, rows] = torch.addmm(
+                    to_radiance[1], color, to_radiance[0].t()
+                ).sigmoid_()
         return radiance, density
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        if torch.is_grad_enabled():  # create_graph=True: the result is to be differentiated
+            raise RuntimeError(
+                "a field in blocks has first derivatives only: set its network's `blocked` to False"
+            )
         x, directions, inside, *flat = ctx.saved_tensors
         grad_radiance, grad_density = grads
         sums = [torch.zeros_like(tensor) for tensor in flat]
@@ -98,9 +102,9 @@ class _BlockedSiren(torch.autograd.Function):
                     sums_i,
                     points_too=want_x,
                 )
-                if grad_x is not None:
+                if grad_x is not None and to_points is not None:
                     grad_x[i, rows] = to_points
-                if grad_views is not None:
+                if grad_views is not None and to_views is not None:
                     grad_views[i, rows] = to_views
         return grad_x, grad_views, None, *sums
 

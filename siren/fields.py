@@ -45,7 +45,8 @@ class SirenNetwork(nn.Module):
         `box_side` is the side of the cube that is mapped to [-1, 1]; 0 leaves points as they are.
         Without `view_direction` colours do not depend on where they are seen from.
         `density_gain` scales the density head's output. Beyond `bound_radius` of the origin, in
-        world units, nothing is, and nothing is computed; 0 leaves space unbounded. `grid_size` is for embedding fields only.
+        world units, nothing is, and nothing is computed; 0 leaves space unbounded. `grid_size` is
+        for embedding fields only.
         """
         super().__init__()
         if grid_size is not None and not self.default_grid_size:
@@ -180,7 +181,10 @@ class SirenField:
         if self._network.blocked and points.device.type == "cpu" and not autocasting(points):
             return self._in_blocks(points, directions)
         hidden = self._hidden(points)
-        return self._radiance(hidden, directions), self._density(hidden, points)
+        radiance, inside = self._radiance(hidden, directions), self._network.inside(points)
+        if inside is not None:
+            radiance = torch.where(inside[..., None], radiance, 0)
+        return radiance, self._density(hidden, points)
 
     def density(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n 1"]:
         """Raw density without the colour branch."""

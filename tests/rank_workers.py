@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import start_processes
 
 from curriculums import Curriculum, stage_at
 from rendering.cameras import Cameras
@@ -24,11 +24,11 @@ def one_iteration(curriculum: Curriculum, world: distributed.World) -> Players:
     players, _ = build_players(stage, 0, world, torch.Generator())
     rng = torch.Generator().manual_seed(5)
     images = torch.rand(BATCH, 3, 8, 8, generator=rng) * 2 - 1
+    mine = slice(world.rank * share, (world.rank + 1) * share)
     draws = []
     for _ in range(2):
         z = torch.randn(BATCH, stage.latent_dim, generator=rng)
         cameras = Cameras.sample(stage.pose_law(), BATCH, rng)
-        mine = slice(world.rank * share, (world.rank + 1) * share)
         draws.append([Draw(z[mine], cameras[mine])])
     moment = Moment(stage, 0, 0.5, stage.render_settings(jitter=False))
     discriminator_step(players, moment, images[mine], draws[0])
@@ -62,4 +62,4 @@ def train(
 def spawn(function, *arguments: object) -> None:
     """Run a function as two ranks."""
     port = distributed.free_port()
-    mp.start_processes(function, (2, port, *arguments), nprocs=2, start_method="spawn")
+    start_processes(function, (2, port, *arguments), nprocs=2, start_method="spawn")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from curriculums import (
@@ -435,7 +435,7 @@ def test_any_value_of_any_key_is_accepted_or_a_value_error(
         assert stage_at(curriculum, 0) == stage_at(curriculum, 5)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.one_of(plain, st.integers(-1, 3), st.sampled_from(KEYS)), anything))
 def test_a_heap_of_rubbish_is_a_value_error(curriculum: dict[Any, Any]) -> None:
     with pytest.raises(ValueError):

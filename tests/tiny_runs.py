@@ -78,7 +78,9 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
         return [] if same else [where]
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         odd = [f"{where}/{key}" for key in a.keys() ^ b.keys()]
-        return odd + [d for k in a.keys() & b.keys() for d in differences(a[k], b[k], f"{where}/{k}")]
+        return odd + [
+            d for k in a.keys() & b.keys() for d in differences(a[k], b[k], f"{where}/{k}")
+        ]
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         if len(a) != len(b):
             return [where]
@@ -86,9 +88,7 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
     return [] if a == b else [where]
 
 
-def run_main(
-    script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
-) -> int:
+def run_main(script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     """Run a script as `python script arguments` would, in this process; returns its exit code."""
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     try:

@@ -74,17 +74,22 @@ def discriminator_step(
     moment: Moment,
     images: Float[Tensor, "batch 3 size size"],
     draws: Sequence[Draw],
+    cameras: Cameras | None = None,
 ) -> dict[str, Tensor]:
-    """Teach the discriminator a batch of reals against fakes, a draw per chunk."""
+    """Teach the discriminator a batch of reals against fakes, a draw per chunk.
+
+    `cameras` are those of the reals, where they are known.
+    """
     stage, chunks = moment.stage, images.chunk(len(draws))
     stats: dict[str, Tensor] = {}
     players.discriminator.requires_grad_(True)
-    for real, draw in zip(chunks, draws, strict=True):
+    for i, (real, draw) in enumerate(zip(chunks, draws, strict=True)):
         with torch.no_grad():
             fake = players.fakes(draw, moment)
+        poses = None if cameras is None else cameras[i * len(real) : (i + 1) * len(real)]
         real = real.detach().requires_grad_(stage.r1_lambda > 0)
         with players.autocast():
-            on_real = players.discriminator(real, moment.alpha, label=draw.label)
+            on_real = players.discriminator(real, moment.alpha, poses, draw.label)
             on_fake = players.discriminator(fake, moment.alpha, draw.cameras, draw.label)
         real_logits, fake_logits = on_real.logits.float(), on_fake.logits.float()
         loss = losses.fake_loss(fake_logits) + losses.real_loss(real_logits)

@@ -17,6 +17,7 @@ import torch
 
 from curriculums import Curriculum, fade_start, last_step, next_stage, stage_at, validate
 from datasets import ImageDataset, open_dataset
+from discriminators.base import Discriminator
 from inference import checkpoint
 from rendering.cameras import Cameras
 from training.build import build_players, check_heads, check_options
@@ -77,6 +78,7 @@ class Trainer:
         streams = Streams(options.seed, world.rank, world.device)
         players, records = build_players(self.stage, options.seed, world, streams.rendering)
         check_heads(curriculum, players.discriminator)
+        self._check_cameras(players.discriminator)
         emas = {
             "ema.pth": ExponentialMovingAverage(players.generator, self.stage.ema_decay),
             "ema2.pth": ExponentialMovingAverage(players.generator, self.stage.ema2_decay),
@@ -126,8 +128,12 @@ class Trainer:
             alpha=min(1.0, faded / stage.fade_steps) if stage.fade_steps else 1.0,
             settings=stage.render_settings(state.step),
         )
-        images = next(state.data).images.to(self.world.device, non_blocking=True)
-        stats = discriminator_step(state.players, moment, images, self._draws())
+        batch = next(state.data).to(self.world.device, non_blocking=True)
+        cameras = None
+        if batch.camera_angles is not None:
+            yaw, pitch, roll = batch.camera_angles.unbind(-1)
+            cameras = Cameras.from_angles(yaw, pitch, stage.fov, stage.radius, roll)
+        stats = discriminator_step(state.players, moment, batch.images, self._draws(), cameras)
         stats |= generator_step(state.players, moment, self._draws())
         for ema in state.emas.values():
             ema.update(state.players.generator)
@@ -177,6 +183,13 @@ class Trainer:
                 **stage.dataset_options,
             },
         )
+
+    def _check_cameras(self, discriminator: Discriminator) -> None:
+        if discriminator.uses_cameras and self.dataset.camera_angles is None:
+            raise ValueError(
+                f"{self.stage.discriminator} with pose_conditioning needs camera angles, and "
+                f"{self.stage.dataset_path!r} has no dataset.json that holds them"
+            )
 
     def _open_stream(self, state: dict[str, int] | None = None) -> DataStream | Prefetch:
         """Batches of the data set from a position on, prepared ahead of time for a GPU."""

@@ -76,14 +76,12 @@ class Iteration:
             ExponentialMovingAverage(generator, config["ema_decays"][n]) for n in ("ema", "ema2")
         ]
         self.judged: list[Judgement] = []
-        discriminator.register_forward_hook(lambda module, args, out: self.judged.append(out))
+        discriminator.register_forward_hook(lambda *call: self.judged.append(call[2]))
         self.grads: dict[str, dict[str, Tensor]] = {}
         self._keep_gradients("d", discriminator, self.players.optimizer_d, "discriminator")
         self._keep_gradients("g", generator, self.players.optimizer_g, "generator")
         self.poses = {"d": self._draws(case, "disc"), "g": self._draws(case, "gen")}
-        self.stats_d = discriminator_step(
-            self.players, self.moment, self.real, self.poses["d"]
-        )
+        self.stats_d = discriminator_step(self.players, self.moment, self.real, self.poses["d"])
         self.judged_d, self.judged = self.judged, []
         self.made_d, self.players.made = self.players.made, []
         self.stats_g = generator_step(self.players, self.moment, self.poses["g"])

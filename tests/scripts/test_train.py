@@ -87,7 +87,10 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
     return {
         "curriculum": (["--curriculum", "CelebQ"], "did you mean 'CelebA'"),
         "key": (["--curriculum", tiny, "--set", "gen_rl=1"], "did you mean 'gen_lr'"),
-        "size": (["--curriculum", tiny, "--set", "6.img_size=96"], "power of two, got 96 (stage 6)"),
+        "size": (
+            ["--curriculum", tiny, "--set", "6.img_size=96"],
+            "power of two, got 96 (stage 6)",
+        ),
         "no data": (["--curriculum", "CelebA"], "--dataset_path"),
         "no match": (["--curriculum", "CelebA", "--dataset_path", f"{tmp_path}/x*.jpg"], "x*.jpg"),
         "corrupt": (["--curriculum", tiny, "--dataset_path", str(corrupt)], "corrupt"),
@@ -154,9 +157,7 @@ def test_set_step_moves_a_loaded_run_along_the_curriculum(
         assert grid.height == 16  # the second stage's size
 
 
-def test_epochs_end_a_run(
-    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_epochs_end_a_run(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, tiny = tmp_path / "run", write_curriculum(tmp_path, pictures)
     arguments = ["--curriculum", tiny, "--output_dir", str(run), "--n_epochs", "1"]
     assert run_main("train.py", arguments, monkeypatch) == 0

@@ -1,12 +1,15 @@
 """A run that was stopped goes on bit for bit; one that was killed loses no checkpoint."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,10 +31,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(
-    curriculum: Curriculum, output: Path, n_steps: int, load: Path | None = None, **options: int
+    curriculum: Curriculum, output: Path, n_steps: int, load: Path | None = None, **options: Any
 ) -> Trainer:
     """Train to a step and return the trainer."""
-    run = RunOptions(output, load, n_steps=n_steps, **options)  # pyright: ignore
+    run = RunOptions(output, load, n_steps=n_steps, **options)
     trainer = Trainer(curriculum, run, CPU, evaluate=measure)
     trainer.fit()
     return trainer
@@ -58,8 +61,7 @@ def test_twenty_steps_equal_ten_and_a_resume_and_ten_in_every_tensor(
 def test_saving_sampling_and_measuring_on_the_way_change_no_weight(
     curriculum: Curriculum, tmp_path: Path
 ) -> None:
-    busy = {"sample_interval": 2, "model_save_interval": 3, "eval_freq": 4}
-    train(curriculum, tmp_path / "busy", 9, **busy)
+    train(curriculum, tmp_path / "busy", 9, sample_interval=2, model_save_interval=3, eval_freq=4)
     train(curriculum, tmp_path / "calm", 9)
     assert differences(run_files(tmp_path / "busy"), run_files(tmp_path / "calm")) == []
 
@@ -101,7 +103,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on(
     before = run_files(tmp_path / "run")
     original, written = torch.save, []
 
-    def save_until_full(content: object, stream: object) -> None:
+    def save_until_full(content: Any, stream: Any) -> None:
         written.append(stream)
         if len(written) == 4:
             raise OSError(28, "No space left on device")
@@ -111,8 +113,12 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on(
     seen = []
     run = RunOptions(tmp_path / "run", tmp_path / "run", n_steps=6, sample_interval=3)
     trainer = Trainer(curriculum, run, CPU)
-    monkeypatch.setattr(trainer, "_reason_to_stop", lambda: seen.append(
-        differences(before, run_files(tmp_path / "run"))) or Trainer._reason_to_stop(trainer))  # fmt: skip
+
+    def look_and_go_on() -> str | None:
+        seen.append(differences(before, run_files(tmp_path / "run")))
+        return Trainer._reason_to_stop(trainer)
+
+    monkeypatch.setattr(trainer, "_reason_to_stop", look_and_go_on)
     trainer.fit()
     assert "step 3 was NOT saved" in capsys.readouterr().out
     assert seen[2] == []  # after the failed save at step 3 the old checkpoint is whole
@@ -150,13 +156,11 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def write_json(curriculum: Curriculum, file: Path) -> Path:
-    import json
-
     file.write_text(json.dumps(curriculum))
     return file
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 300) -> None:
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen, seconds: float = 300) -> None:
     """Wait until something is so, as long as the process lives."""
     end = time.monotonic() + seconds
     while not condition():

@@ -30,9 +30,9 @@ demo: setup
 	$(PY) train.py --output_dir $(DEMO) --sample_interval 200 --eval_freq 800 \
 		$(if $(wildcard $(DEMO)/generator.pth),--load_dir $(DEMO),\
 		--curriculum $$($(PY) -c 'import torch; print("ToysGPU" if torch.cuda.is_available() else "Toys")'))
-	$(PY) render_multiview_images.py $(DEMO) --seeds 0-7 --image_size 64 --ray_step_multiplier 3 \
-		--yaws 0 1.257 2.513 3.770 5.027 --depth --output_dir $(DEMO)/views
-	$(PY) render_multiview_images.py $(DEMO) --seeds 0-7 --image_size 64 --ray_step_multiplier 3 \
+	$(PY) render_multiview_images.py $(DEMO) --seeds 0-7 --psi 0.8 --image_size 64 --ray_step_multiplier 3 \
+		--yaws -2.513 -1.257 0 1.257 2.513 --output_dir $(DEMO)/views
+	$(PY) render_multiview_images.py $(DEMO) --seeds 0-7 --psi 0.8 --image_size 64 --ray_step_multiplier 3 \
 		--turnaround 12 --output_dir $(DEMO)/turnaround
 	@echo "look at $(DEMO)/views/overview.png, $(DEMO)/turnaround/overview.png, $(DEMO)/samples"
 

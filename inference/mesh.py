@@ -132,19 +132,19 @@ def visible_faces(
     """
     assert mesh.normals is not None
     seen = torch.zeros(len(mesh.vertices), dtype=torch.bool, device=mesh.vertices.device)
+    middle = (size - 1) / 2
     for camera in cameras:
         raster = rasterize(mesh.vertices, mesh.faces, camera, size)
         offset = mesh.vertices - camera.origin
         distance = offset.norm(dim=-1)
         column, row, forward = project(mesh.vertices, camera, size).unbind(-1)
-        inside = (forward > 0) & (column.sub(size / 2).abs() < size / 2)
-        inside &= row.sub(size / 2).abs() < size / 2
+        inside = (forward > 0) & ((column - middle).abs() <= middle)
+        inside &= (row - middle).abs() <= middle
         inside &= (distance >= settings.ray_start) & (distance <= settings.ray_end)
-        facing = (offset * mesh.normals).sum(-1) < 0
-        place = (column.round().clamp(0, size - 1), row.round().clamp(0, size - 1))
-        pixel = 2 * torch.tan(torch.deg2rad(camera.fov[0]) / 2) / (size - 1) * distance
-        # the picture is taken at the pixel's centre, up to half a pixel beside the vertex
-        slope = (distance / -(offset * mesh.normals).sum(-1).clamp(max=-1e-9)).clamp(max=20)
-        limit = raster.depth[place[1].long(), place[0].long()] + EXTRA_DEPTH * pixel * slope
-        seen |= inside & facing & (distance <= limit)
+        cosine = -(offset * mesh.normals).sum(-1) / distance  # of the angle to the normal
+        place = (row.round().clamp(0, size - 1).long(), column.round().clamp(0, size - 1).long())
+        # the pixel's centre is beside the vertex, where a slanted surface is nearer or farther
+        width = distance * torch.tan(torch.deg2rad(camera.fov[0]) / 2) / middle
+        limit = raster.depth[place] + EXTRA_DEPTH * width / cosine.clamp(min=0.25)
+        seen |= inside & (cosine > 0) & (distance <= limit)
     return seen[mesh.faces].any(1)

@@ -19,7 +19,8 @@ from rendering.field import Field
 from rendering.samples import LOCKED_DIRECTION, Samples
 from rendering.sampling import importance_depths, quantiles, stratified_depths
 from rendering.settings import RenderSettings
-from rendering.skip import Occupancy, SparseSamples
+from rendering.skip import Occupancy, rays_that_meet
+from rendering.sparse import SparseSamples
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,13 @@ def render(
         chunk = rays
         if settings.max_batch_size is not None:
             chunk = max(1, min(rays, settings.max_batch_size // (batch * settings.num_steps)))
+        bundles = [slice(start, start + chunk) for start in range(0, rays, chunk)]
+        lit = None
+        if occupancy is not None:
+            lit = rays_that_meet(occupancy, origins, directions, settings)
+            bundles = lit.split(chunk)
         parts = []
-        for start in range(0, rays, chunk):
-            rows = slice(start, start + chunk)
+        for rows in bundles:
             arguments = (
                 autocast_field,
                 origins[:, rows],
@@ -93,6 +98,11 @@ def render(
             else:
                 parts.append(_trace(*arguments))
         radiance, depth, opacity = (torch.cat(p, dim=1) for p in zip(*parts, strict=True))
+        if lit is not None:
+            back = float(settings.white_back)
+            radiance = torch.full((1, rays, radiance.shape[-1]), back).index_copy(1, lit, radiance)
+            depth = torch.zeros(1, rays).index_copy(1, lit, depth)
+            opacity = torch.zeros(1, rays).index_copy(1, lit, opacity)
     image = radiance.transpose(1, 2).reshape(batch, -1, size, size)
     return Rendering(image, depth.reshape(batch, size, size), opacity.reshape(batch, size, size))
 

@@ -34,23 +34,26 @@ class Samples:
 
     def add(self, t: Float[Tensor, "batch rays more"]) -> None:
         """Look at depths that are ascending or, if samples are there already, in any order."""
-        radiance, raw = self._look(t)
+        batch, rays, samples = t.shape
+        points = self.origins[:, :, None] + self.directions[:, :, None] * t[..., None]
+        views = self.directions[:, :, None].expand_as(points)
+        flat = (batch, rays * samples, 3)
+        radiance, raw = self._see(points.reshape(flat), views.reshape(flat))
+        self._insert(t, radiance.reshape(batch, rays, samples, -1), raw.reshape(t.shape))
+
+    def _see(self, points: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Ask the field, with the view direction locked if the settings say so."""
+        if self.settings.lock_view_dependence:
+            views = points.new_tensor(LOCKED_DIRECTION).expand_as(points)
+        return self.field(points, views)
+
+    def _insert(self, t: Tensor, radiance: Tensor, raw: Tensor) -> Tensor | None:
+        """Keep samples among those that are there; returns the order of new ones before old."""
         if not self.t.shape[-1]:
-            self.t, self.raw, self.radiance = t, raw, radiance
-            return
+            self.t, self.radiance, self.raw = t, radiance, raw
+            return None
         self.t, order = torch.sort(torch.cat([t, self.t], dim=-1), dim=-1, stable=True)
         self.raw = torch.cat([raw, self.raw], dim=-1).gather(-1, order)
         radiance = torch.cat([radiance, self.radiance], dim=-2)
         self.radiance = radiance.gather(-2, order[..., None].expand_as(radiance))
-
-    def _look(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Radiance and raw density at depths of all rays."""
-        batch, rays, samples = t.shape
-        points = self.origins[:, :, None] + self.directions[:, :, None] * t[..., None]
-        if self.settings.lock_view_dependence:
-            views = points.new_tensor(LOCKED_DIRECTION).expand_as(points)
-        else:
-            views = self.directions[:, :, None].expand_as(points)
-        flat = (batch, rays * samples, 3)
-        radiance, raw = self.field(points.reshape(flat), views.reshape(flat))
-        return radiance.reshape(batch, rays, samples, -1), raw.reshape(batch, rays, samples)
+        return order

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ops.shapes import Float
-from rendering.cameras import Cameras
+from rendering.cameras import Cameras, Patch
 from rendering.compositing import activate_density, transmittance
 from rendering.grid import Density
 from rendering.settings import RenderSettings
 
-RAYS = 32  # per side of a camera's picture
-SAMPLES = 96  # along a ray
+RAYS = 24  # per side of a camera's picture
+SAMPLES = 64  # along a ray
 LEVELS = 64  # densities to choose from
 
 
@@ -49,7 +49,7 @@ def survey(
     t = torch.linspace(
         settings.ray_start, settings.ray_end, samples, device=cameras.cam2world.device
     )
-    origins, directions = (part.flatten(0, 1) for part in cameras.rays(rays, rays))
+    origins, directions = (part.flatten(0, 1) for part in cameras.rays(rays, rays, _shifted(cameras, rays)))
     raw = torch.cat(
         [
             density((o[:, None] + d[:, None] * t[:, None]).flatten(0, 1)).reshape(len(o), samples)
@@ -97,6 +97,13 @@ def enclosing_cube(seen: Survey) -> float:
     spacing = float((seen.directions[0] - seen.directions[1]).norm() * seen.half[hit].max())
     step = float(seen.t[1] - seen.t[0])
     return 2 * (float(points.abs().max()) + 2 * max(spacing, step))
+
+
+def _shifted(cameras, rays):
+    share = 1 - 1 / rays
+    rng = torch.Generator().manual_seed(0)
+    offset = torch.rand(len(cameras), 2, generator=rng) / rays
+    return Patch(torch.full((len(cameras),), share), offset)
 
 
 def _first_above(

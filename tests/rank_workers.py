@@ -45,6 +45,7 @@ def iterate(rank: int, size: int, port: int, curriculum: Curriculum, output: Pat
         for name, optimizer in (("d", players.optimizer_d), ("g", players.optimizer_g))
     }
     torch.save(moments, output / f"{size}-{rank}.pth")
+    world.barrier()
     distributed.leave(world)
 
 

@@ -110,6 +110,7 @@ class Trainer:
             self._save_previews()
             if not self._try_save():
                 raise OSError(f"the last checkpoint in {self.options.output_dir} is an older one")
+            self.world.barrier()  # rank 0 hosts the meeting place: nobody leaves before the others
         finally:
             self.state.data.close()
             if self._log is not None:

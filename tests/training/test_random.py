@@ -15,8 +15,8 @@ def draws(streams: Streams) -> dict[str, torch.Tensor]:
 
 
 def test_a_derived_seed_is_the_same_everywhere_and_forever() -> None:
-    assert derive_seed(0, "weights") == 8196466350137788823
-    assert derive_seed(0, "data", 3) == 4797377228034323394
+    assert derive_seed(0, "weights") == 5147875554478041081
+    assert derive_seed(0, "data", 3) == 513486681255873077
 
 
 def test_derived_seeds_are_63_bits_and_do_not_collide() -> None:

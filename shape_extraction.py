@@ -1,0 +1,3 @@
+"""The older name of extract_shapes.py."""
+
+from extract_shapes import main

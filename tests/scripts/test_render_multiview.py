@@ -1,0 +1,236 @@
+"""render_multiview_images.py from the command line, on a tiny generator that has seen nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_runs import TINY, run_main
+
+from curriculums import Curriculum, stage_at, with_overrides
+from inference.checkpoint import build_generator, network_state, read_file, save_files
+
+SCRIPT = "render_multiview_images.py"
+SIZE = 8
+
+
+def write_run(directory: Path, *changes: str, step: int = 3, curriculum: Curriculum = TINY) -> Path:
+    """A run's directory; the average in ema.pth has other weights than the generator."""
+    curriculum = with_overrides(curriculum, list(changes))
+    states = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        generator, record = build_generator(stage_at(curriculum, 0))
+        with torch.no_grad():  # so that there is something to be seen
+            generator.get_parameter("siren.final_layer.weight").mul_(100)
+        generator.update_w_avg()
+        states.append(network_state(generator, record, step))
+    save_files(
+        directory,
+        {"generator.pth": {**states[0], "curriculum": curriculum}, "ema.pth": states[1]},
+    )
+    return directory
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def render(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """Runs the script; returns the pictures by name."""
+
+    def call(path: Path, *arguments: str, size: int = SIZE) -> dict[str, np.ndarray]:
+        folder = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        words = [str(path), "--output_dir", str(folder), "--image_size", str(size), *arguments]
+        assert run_main(SCRIPT, [*words, "--device", "cpu"], monkeypatch) == 0
+        assert str(folder) in capsys.readouterr().out
+        pictures = {}
+        for file in folder.iterdir():
+            with Image.open(file) as image:
+                assert image.mode == "RGB"
+                pictures[file.name] = np.asarray(image)
+        return pictures
+
+    return call
+
+
+def views(strip: np.ndarray, rows: int = 1) -> np.ndarray:
+    """The pictures of a strip: (rows, columns, SIZE, SIZE, 3)."""
+    height, width, _ = strip.shape
+    assert height == rows * SIZE
+    return strip.reshape(rows, SIZE, width // SIZE, SIZE, 3).transpose(0, 2, 1, 3, 4)
+
+
+# -- what is written
+
+
+def test_a_strip_per_seed_and_an_overview_of_all(run: Path, render: Any) -> None:
+    pictures = render(run, "--seeds", "3", "0-1")
+    assert set(pictures) == {"grid_3.png", "grid_0.png", "grid_1.png", "overview.png"}
+    strips = [pictures[f"grid_{seed}.png"] for seed in (3, 0, 1)]
+    assert all(s.shape == (SIZE, 5 * SIZE, 3) for s in strips)
+    assert np.array_equal(pictures["overview.png"], np.concatenate(strips))
+    assert len({s.tobytes() for s in strips}) == 3
+    seen = views(strips[0])[0]
+    assert len({v.tobytes() for v in seen}) == 5, "the views differ"
+
+
+def test_a_file_and_its_directory_are_the_same(run: Path, render: Any) -> None:
+    first, second = render(run, "--seed", "4"), render(run / "generator.pth", "--seeds", "4")
+    assert np.array_equal(first["grid_4.png"], second["grid_4.png"])
+
+
+def test_a_seed_does_not_depend_on_the_others_nor_on_chance(run: Path, render: Any) -> None:
+    alone = render(run, "--seeds", "7")["grid_7.png"]
+    torch.manual_seed(12345)
+    assert np.array_equal(render(run, "--seeds", "5-8")["grid_7.png"], alone)
+
+
+def test_chunks_of_points_change_nothing(run: Path, render: Any) -> None:
+    whole = render(run, "--seeds", "0")["grid_0.png"].astype(int)
+    chunked = render(run, "--seeds", "0", "--max_batch_size", "50")["grid_0.png"].astype(int)
+    assert np.abs(whole - chunked).max() <= 1
+
+
+def test_without_psi_everybody_is_the_average(run: Path, render: Any) -> None:
+    pictures = render(run, "--seeds", "0-2", "--psi", "0")
+    strips = [pictures[f"grid_{seed}.png"] for seed in range(3)]
+    assert np.array_equal(strips[0], strips[1]) and np.array_equal(strips[0], strips[2])
+    far = render(run, "--seeds", "0", "--psi", "1")["grid_0.png"]
+    near = render(run, "--seeds", "0")["grid_0.png"]
+    assert not np.array_equal(far, near) and not np.array_equal(strips[0], near)
+
+
+def test_pitches_are_rows_and_yaws_columns(run: Path, render: Any) -> None:
+    angles = ["--pitches", "-0.4", "0", "--yaws", "-1", "0", "1"]
+    grid = views(render(run, "--seeds", "0", *angles)["grid_0.png"], rows=2)
+    assert grid.shape[:2] == (2, 3)
+    front = render(run, "--seeds", "0", "--yaws", "0")["grid_0.png"]
+    assert np.array_equal(grid[1, 1], front)
+    assert len({v.tobytes() for v in grid.reshape(6, -1)}) == 6
+
+
+def test_a_turnaround_goes_all_the_way_round(run: Path, render: Any) -> None:
+    turn = views(render(run, "--seeds", "0", "--turnaround", "4")["grid_0.png"])[0]
+    angles = [str(k * np.pi / 2) for k in range(4)]
+    same = views(render(run, "--seeds", "0", "--yaws", *angles)["grid_0.png"])[0]
+    assert turn.shape[0] == 4 and np.array_equal(turn, same)
+
+
+def test_rows_of_depth_and_opacity_follow_the_colours(run: Path, render: Any) -> None:
+    plain = render(run, "--seeds", "0", "--pitches", "0", "0.3")["grid_0.png"]
+    rows = render(run, "--seeds", "0", "--pitches", "0", "0.3", "--depth", "--opacity")
+    grid = views(rows["grid_0.png"], rows=6)
+    assert np.array_equal(grid[:2], views(plain, rows=2))
+    depth, opacity = grid[2:4], grid[4:6]
+    for grey in (depth, opacity):
+        assert (grey == grey[..., :1]).all() and grey.std() > 10
+    assert (depth <= opacity).all(), "nearness counts as far as there is anything"
+    only = views(render(run, "--seeds", "0", "--opacity")["grid_0.png"], rows=2)
+    assert np.array_equal(only[1], opacity[0])
+
+
+def test_colours_are_those_of_the_front_when_view_dependence_is_locked(
+    tmp_path: Path, render: Any
+) -> None:
+    free = render(write_run(tmp_path / "a"), "--seeds", "0", "--depth")["grid_0.png"]
+    locked = render(write_run(tmp_path / "a"), "--seeds", "0", "--depth", "--lock_view_dependence")[
+        "grid_0.png"
+    ]
+    colours, depth = slice(0, SIZE), slice(SIZE, 2 * SIZE)
+    assert not np.array_equal(free[colours], locked[colours])
+    assert np.array_equal(free[depth], locked[depth])
+    blind = write_run(tmp_path / "b", "generator_options.view_direction=False")
+    one = render(blind, "--seeds", "0")["grid_0.png"]
+    other = render(blind, "--seeds", "0", "--lock_view_dependence")["grid_0.png"]
+    assert np.array_equal(one, other)
+
+
+def test_the_average_is_shown_unless_the_raw_weights_are_asked_for(run: Path, render: Any) -> None:
+    default = render(run, "--seeds", "0")["grid_0.png"]
+    average = render(run, "--seeds", "0", "--ema", "ema.pth")["grid_0.png"]
+    raw = render(run, "--seeds", "0", "--ema", "none")["grid_0.png"]
+    assert np.array_equal(default, average) and not np.array_equal(default, raw)
+
+
+def test_the_stage_is_that_of_the_stored_step(tmp_path: Path, render: Any) -> None:
+    """Past step 6 the curriculum sees farther; past its end as well."""
+    changes = ["6.ray_end=1.1", "6.fov=70"]
+    early = render(write_run(tmp_path / "a", *changes, step=3), "--seeds", "0")["grid_0.png"]
+    late = render(write_run(tmp_path / "b", *changes, step=6), "--seeds", "0")["grid_0.png"]
+    done = render(write_run(tmp_path / "c", *changes, step=999), "--seeds", "0")["grid_0.png"]
+    assert not np.array_equal(early, late) and np.array_equal(late, done)
+
+
+def test_another_curriculum_brings_its_own_cameras(tmp_path: Path, run: Path, render: Any) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(with_overrides(TINY, ["h_mean=2.5"])))
+    own = render(run, "--seeds", "0", "--yaws", "1.0")["grid_0.png"]
+    other = render(run, "--seeds", "0", "--yaws", "0", "--curriculum", str(file))["grid_0.png"]
+    assert np.array_equal(own, other)  # 1.5 + 1 = 2.5
+
+
+def test_colours_are_not_stretched(tmp_path: Path, render: Any) -> None:
+    """An opaque figure of one grey stays the grey that it is."""
+    run = write_run(tmp_path / "run")
+    files = {name: read_file(run / name) for name in ("generator.pth", "ema.pth")}
+    for data in files.values():
+        weights = data["state_dict"]
+        weights["siren.color_layer_linear.0.weight"].zero_()
+        weights["siren.color_layer_linear.0.bias"].fill_(-1.0)
+        weights["siren.final_layer.weight"].zero_()
+        weights["siren.final_layer.bias"].fill_(1e4)
+    save_files(run, files)
+    grey = round(255 / (1 + np.e))
+    assert (render(run, "--seeds", "0")["grid_0.png"] == grey).all()
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nowhere/generator.pth"], "no such checkpoint file"),
+        (["nowhere"], "no such checkpoint file"),
+        (["RUN", "--seeds", "x"], "seeds are numbers"),
+        (["RUN", "--seeds", "-1"], "--seeds"),
+        (["RUN", "--seeds", "3-1"], "seeds are numbers"),
+        (["RUN", "--image_size", "0"], "must be a whole number above 0, got '0'"),
+        (["RUN", "--turnaround", "0"], "must be a whole number above 0, got '0'"),
+        (["RUN", "--max_batch_size", "0"], "must be a whole number above 0, got '0'"),
+        (["RUN", "--ema", "ema9.pth"], "no such checkpoint file"),
+        (["RUN", "--curriculum", "Celeba"], "did you mean 'CelebA'?"),
+        (["RUN", "--device", "abacus"], "is not available"),
+        (["RUN/text.pth"], "text.pth is damaged or not a checkpoint"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_one_line_with_code_2(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str,
+) -> None:  # fmt: skip
+    (run / "text.pth").write_text("hello")
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace("RUN", str(run)) for word in arguments]
+    out = ["--output_dir", str(tmp_path / "out")]
+    assert run_main(SCRIPT, [words[0], "--image_size", "8", *out, *words[1:]], monkeypatch) == 2
+    told = capsys.readouterr().err
+    assert complaint in told and "Traceback" not in told
+    assert len([line for line in told.splitlines() if "error: " in line]) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    words = [str(run), "--image_size", "8", "--seeds", "0", "--output_dir", str(tmp_path / "file")]
+    assert run_main(SCRIPT, words, monkeypatch) == 2
+    assert capsys.readouterr().err.startswith("error: ")

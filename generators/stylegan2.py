@@ -83,7 +83,7 @@ class SynthesisLayer(nn.Module):
             up=self.up,
             padding=1,
             flip_weight=self.up == 1,
-            fused=not self.training,
+            fused=False if self.training else None,
         )
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         gain = ACTIVATIONS["lrelu"].gain * gain
@@ -108,7 +108,7 @@ class ToRGB(nn.Module):
     ) -> Float[Tensor, "batch out height width"]:
         """Colours in the type of `x`."""
         styles = self.affine(w) * self.weight_gain
-        fused = not self.training
+        fused = False if self.training else None
         y = modulated_conv2d(x, self.weight, styles, demodulate=False, fused=fused)
         return bias_act(y, self.bias.to(y.dtype), clamp=self.conv_clamp)
 
@@ -182,24 +182,22 @@ class SynthesisBlock(nn.Module):
         """Features in `dtype` and the picture, at twice the resolution."""
         if self.conv0 is None:
             assert self.const is not None
-            x = as_block_input(self.const.expand(len(w), -1, -1, -1), dtype, channels_last)
-            x = self.conv1(x, w[:, 0], noise[0])
+            start = self.const.expand(len(w), -1, -1, -1)
+            y = self.conv1(as_block_input(start, dtype, channels_last), w[:, 0], noise[0])
         else:
             assert x is not None
             x = as_block_input(x, dtype, channels_last)
-            if self.skip is None:
-                x = self.conv0(x, w[:, 0], noise[0])
-                x = self.conv1(x, w[:, 1], noise[1])
-            else:
-                y = self.skip(x, gain=math.sqrt(0.5))
-                x = self.conv0(x, w[:, 0], noise[0])
-                x = y + self.conv1(x, w[:, 1], noise[1], gain=math.sqrt(0.5))
+            gain = 1.0 if self.skip is None else math.sqrt(0.5)
+            y = self.conv0(x, w[:, 0], noise[0])
+            y = self.conv1(y, w[:, 1], noise[1], gain=gain)
+            if self.skip is not None:
+                y = y + self.skip(x, gain=gain)
         if image is not None:
             image = upsample2d(image, self.resample_filter)
         if self.torgb is not None:
-            rgb = self.torgb(x, w[:, len(self.layers)]).to(w.dtype)
+            rgb = self.torgb(y, w[:, len(self.layers)]).to(w.dtype)
             image = rgb if image is None else image + rgb
-        return x, image
+        return y, image
 
 
 class SynthesisNetwork(nn.Module):

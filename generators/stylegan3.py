@@ -73,7 +73,7 @@ class FourierInput(nn.Module):
         return mixed.permute(0, 3, 1, 2)
 
     def _motion(self, w: Tensor) -> Float[Tensor, "batch 3 3"]:
-        """Rotation and translation by the style: (cos, sin, x, y), by the length of the first two."""
+        """The style's rotation and translation: (cos, sin, x, y) over the first two's length."""
         t = self.affine(w)
         cos, sin, x, y = (t / t[:, :2].norm(dim=1, keepdim=True)).unbind(1)
         zero, one = torch.zeros_like(x), torch.ones_like(x)
@@ -131,7 +131,7 @@ class AliasFreeLayer(nn.Module):
             padding=plan.kernel_size - 1,
             demodulate=not plan.is_torgb,
             input_gain=self.magnitude_ema.rsqrt(),
-            fused=not self.training,
+            fused=False if self.training else None,
         )
         low, high = plan.padding
         return filtered_lrelu(
@@ -293,7 +293,7 @@ class StyleGAN3(StyleGenerator):
 def input_transform(
     translate: tuple[float, float] = (0.0, 0.0), rotate: float = 0.0
 ) -> Float[Tensor, "3 3"]:
-    """The transform that moves a picture by `translate` (x, y) widths, turned by `rotate` degrees."""
+    """What moves a picture by `translate` (x, y) widths and turns it by `rotate` degrees."""
     angle = math.radians(rotate)
     cos, sin, (x, y) = math.cos(angle), math.sin(angle), translate
     motion = torch.tensor([[cos, sin, x], [-sin, cos, y], [0, 0, 1]], dtype=torch.float64)

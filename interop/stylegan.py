@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from discriminators.stylegan2 import StyleGAN2Discriminator
@@ -110,10 +109,12 @@ def load_original(module: nn.Module, weights: Weights) -> nn.Module:
             if error > FILTER_TOLERANCE * own[theirs].abs().max():
                 raise ValueError(f"{theirs} differs from the filter that the arguments ask for")
     state = {
-        ours: weights[theirs].expand_as(module.w_avg) if theirs == W_AVG else weights[theirs]
+        ours: weights[theirs]
         for ours, theirs in names.items()
         if theirs.rpartition(".")[2] not in FILTERS
     }
+    if isinstance(module, StyleGenerator):  # theirs has one average for all slots
+        state["w_avg"] = weights[W_AVG].expand_as(module.w_avg)
     module.load_state_dict(state)
     return module
 
@@ -143,7 +144,8 @@ def original_names(module: nn.Module) -> dict[str, str]:
         def layer_name(match: re.Match[str]) -> str:
             return f"{front}L{match[1]}_{plans[int(match[1])].after.name}."
 
-        rules += [(prefix + r"layers\.(\d+)\.", layer_name), (prefix + r"input\.", front + "input.")]
+        rules += [(prefix + r"layers\.(\d+)\.", layer_name)]
+        rules += [(prefix + r"input\.", front + "input.")]
     elif isinstance(network, SynthesisNetwork):
         rules += [(prefix + r"blocks\.(\d+)\.", lambda match: f"{front}b{4 << int(match[1])}.")]
     elif isinstance(network, StyleGAN2Discriminator):

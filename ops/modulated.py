@@ -2,8 +2,8 @@
 
 Modulation (StyleGAN2, section 2.2) scales a shared kernel per sample and input channel by a style,
 demodulation per output channel back to unit norm. Both are per-sample scales on either side of a
-plain convolution, and can be applied to the activations ("unfused": better for training) or to the
-kernel ("fused", as a grouped convolution: less memory traffic at high resolution). Same numbers.
+plain convolution, and can be applied to the activations ("unfused", better for training) or to the
+kernel ("fused", a grouped convolution: better where the pictures are larger). Same numbers.
 """
 
 import math
@@ -101,12 +101,13 @@ def modulated_conv2d(
     padding: Padding = 0,
     demodulate: bool = True,
     flip_weight: bool = True,
-    fused: bool = False,
+    fused: bool | None = False,
 ) -> Float[Tensor, "batch out out_height out_width"]:
     """Convolve with a kernel scaled by `styles`, and demodulated (StyleGAN2, eq. 1 and 3).
 
-    `noise` is added behind the demodulation. Weight and styles come in full precision: in 16 bits
-    they are brought to a maximum of 1 first, which demodulation cancels.
+    `noise` is added behind the demodulation; `fused` None takes what touches fewer numbers. Weight
+    and styles come in full precision: in 16 bits they are brought to a maximum of 1 first, which
+    demodulation cancels.
     """
     d = None
     if demodulate:
@@ -133,7 +134,7 @@ def alias_free_modulated_conv2d(
     padding: int | Sequence[int] = 0,
     demodulate: bool = True,
     input_gain: Tensor | None = None,
-    fused: bool = False,
+    fused: bool | None = False,
 ) -> Float[Tensor, "batch out out_height out_width"]:
     """StyleGAN3's modulated convolution: weights and styles at unit second moment, an input gain.
 
@@ -165,11 +166,13 @@ def _scaled_conv(
     w: Tensor,
     scale_in: Tensor,
     scale_out: Tensor | None,
-    fused: bool,
+    fused: bool | None,
     convolve: Callable[[Tensor, Tensor, int], Tensor],
 ) -> Tensor:
     """scale_out * convolve(scale_in * x, w): the scales, per sample, are in full precision."""
     dtype, batch = x.dtype, len(x)
+    if fused is None:
+        fused = 2 * w.numel() < (w.shape[0] + w.shape[1]) * x.shape[2] * x.shape[3]
     if not fused:
         y = convolve(x * scale_in.to(dtype)[:, :, None, None], w.to(dtype), 1)
         return y if scale_out is None else y * scale_out.to(dtype)[:, :, None, None]

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.grad import conv2d_input
 
 from ops.activation import bias_act
 from ops.shapes import Float
@@ -283,19 +282,34 @@ def _pass(x: Tensor, kernel: Tensor, spec: _Spec) -> Tensor:
 def _conv_transpose(
     x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
 ) -> Tensor:
-    """Transposed depthwise convolution.
+    """Transposed depthwise convolution."""
+    if x.is_cuda:  # where conv_transpose2d has no depthwise kernel
+        return _conv_transpose_by_gradient(x, weight, stride, padding)
+    return F.conv_transpose2d(x, weight, stride=stride, padding=padding, groups=x.shape[1])
 
-    On CUDA it is the backward kernel of the depthwise convolution, which is native there, while
-    `conv_transpose2d` of many groups is left to the general algorithms.
-    """
-    if not x.is_cuda:
-        return F.conv_transpose2d(x, weight, stride=stride, padding=padding, groups=x.shape[1])
+
+def _conv_transpose_by_gradient(
+    x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """The same by the kernel that computes a depthwise convolution's gradient."""
     size = [
         (n - 1) * s + k - 2 * p
         for n, s, k, p in zip(x.shape[2:], stride, weight.shape[2:], padding, strict=True)
     ]
-    shape = [*x.shape[:2], *size]
-    return conv2d_input(shape, weight, x, stride=stride, padding=padding, groups=x.shape[1])
+    like = x.new_empty(1).expand(*x.shape[:2], *size)  # only its shape matters
+    return torch.ops.aten.convolution_backward(
+        x,
+        like,
+        weight,
+        None,
+        stride,
+        padding,
+        (1, 1),
+        False,
+        (0, 0),
+        x.shape[1],
+        [True, False, False],
+    )[0]
 
 
 def _in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, spec: _Spec) -> Tensor:

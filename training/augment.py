@@ -21,6 +21,7 @@ from ops.grid_sample import grid_sample
 from ops.registry import nearest
 from ops.resample import downsample2d, setup_filter, upsample2d
 from ops.shapes import Float
+from training.draws import Draws
 
 # low-pass of the symlet with 6 vanishing moments (Daubechies 1992, table 6.3), first tap first
 SYM6 = (
@@ -47,67 +48,6 @@ PRESETS = {
     "bgcfnc": (*_BLIT, *_GEOMETRY, *_COLOR, "imgfilter", "noise", "cutout"),
 }
 TRANSFORMATIONS = PRESETS["bgcfnc"]
-
-
-class Draws:
-    """The random numbers of one call, and the coin that decides on each transformation."""
-
-    deterministic = False
-
-    def __init__(self, generator: torch.Generator | None = None) -> None:
-        self.generator = generator
-        self.device = torch.device("cpu") if generator is None else generator.device
-
-    def uniform(self, *shape: int) -> Tensor:
-        """Numbers in [0, 1)."""
-        return torch.rand(shape, generator=self.generator, device=self.device)
-
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers."""
-        return torch.randn(shape, generator=self.generator, device=self.device)
-
-    def half_normal(self, *shape: int) -> Tensor:
-        """Magnitudes of standard normal numbers."""
-        return self.normal(*shape).abs()
-
-    def picture(self, *shape: int) -> Tensor:
-        """Standard normal numbers for every pixel."""
-        return self.normal(*shape)
-
-    def gated(self, value: Tensor, identity: float, probability: float) -> Tensor:
-        """`value` with this probability for each picture, else `identity`."""
-        u = self.uniform(len(value), *[1] * (value.ndim - 1))
-        return torch.where(u < probability, value, torch.full_like(value, identity))
-
-
-class QuantileDraws(Draws):
-    """In place of chance, one quantile for everything, and every transformation applied."""
-
-    deterministic = True
-
-    def __init__(self, quantile: float, generator: torch.Generator | None = None) -> None:
-        super().__init__(generator)
-        self.quantile = quantile
-
-    def uniform(self, *shape: int) -> Tensor:
-        """The quantile itself."""
-        return torch.full(shape, self.quantile)
-
-    def normal(self, *shape: int) -> Tensor:
-        """Its normal quantile over the square root of 2, as the original has it."""
-        return torch.erfinv(2 * self.uniform(*shape) - 1)
-
-    def half_normal(self, *shape: int) -> Tensor:
-        """The quantile of a magnitude, in the same unit."""
-        return torch.erfinv(self.uniform(*shape))
-
-    def picture(self, *shape: int) -> Tensor:
-        """Still chance."""
-        return super().normal(*shape)
-
-    def gated(self, value: Tensor, identity: float, probability: float) -> Tensor:
-        """`value`, unless the transformation is off."""
-        return value if probability > 0 else torch.full_like(value, identity)
 
 
 @dataclass(frozen=True)
@@ -178,56 +118,72 @@ class AugmentPipe(nn.Module):
             images = self._amplify_bands(images, draws)
         if "noise" in self.strengths:
             sigma = draws.half_normal(len(images), 1, 1, 1) * self.extents.noise_std
-            sigma = draws.gated(sigma, 0, self._probability("noise"))
+            sigma = self._gated(draws, sigma, 0, "noise")
             images = images + (draws.picture(*images.shape) * sigma).to(images)
         if "cutout" in self.strengths:
             images = images * self._cutout(images, draws).to(images)
         return images
 
-    def _probability(self, name: str) -> float:
-        return self.strengths[name] * self.p
+    def _gated(self, draws: Draws, value: Tensor, identity: float, name: str) -> Tensor:
+        return draws.gated(value, identity, self.strengths[name] * self.p)
 
     def _geometry(self, images: Tensor, draws: Draws) -> Float[Tensor, "batch 3 3"] | None:
         """Output to input pixels, both centred on the picture, of all geometric changes."""
-        if not self.strengths.keys() & {*_BLIT, *_GEOMETRY}:
-            return None
+        steps = (
+            ("xflip", self._mirroring),
+            ("rotate90", self._quarter_turn),
+            ("xint", self._whole_shift),
+            ("scale", self._enlargement),
+            ("rotate", self._turn),
+            ("aniso", self._stretching),
+            ("rotate", self._second_turn),
+            ("xfrac", self._shift),
+        )
         batch, _, height, width = images.shape
-        e, on = self.extents, self.strengths
         size = torch.tensor([width, height], device=draws.device)
-        matrix = torch.eye(3, device=draws.device).expand(batch, 3, 3)
-        if "xflip" in on:
-            i = draws.gated((draws.uniform(batch) * 2).floor(), 0, self._probability("xflip"))
-            matrix = matrix @ _scaling(1 - 2 * i, torch.ones_like(i))
-        if "rotate90" in on:
-            i = draws.gated((draws.uniform(batch) * 4).floor(), 0, self._probability("rotate90"))
-            matrix = matrix @ _rotation(math.pi / 2 * i)
-        if "xint" in on:
-            t = (draws.uniform(batch, 2) * 2 - 1) * e.xint_max
-            t = draws.gated(t, 0, self._probability("xint"))
-            matrix = matrix @ _translation(-(t * size).round())
-        if "scale" in on:
-            s = torch.exp2(draws.normal(batch) * e.scale_std)
-            s = draws.gated(s, 1, self._probability("scale"))
-            matrix = matrix @ _scaling(1 / s, 1 / s)
-        if "rotate" in on:
-            matrix = matrix @ self._turn(batch, draws)
-        if "aniso" in on:
-            s = torch.exp2(draws.normal(batch) * e.aniso_std)
-            s = draws.gated(s, 1, self._probability("aniso"))
-            matrix = matrix @ _scaling(1 / s, s)
-        if "rotate" in on and not draws.deterministic:  # quantiles turn once
-            matrix = matrix @ self._turn(batch, draws)
-        if "xfrac" in on:
-            t = draws.normal(batch, 2) * e.xfrac_std
-            t = draws.gated(t, 0, self._probability("xfrac"))
-            matrix = matrix @ _translation(-t * size)
+        matrix = None
+        for name, step in steps:
+            if name in self.strengths:
+                change = step(draws, batch, size)
+                matrix = change if matrix is None else matrix @ change
         return matrix
 
-    def _turn(self, batch: int, draws: Draws) -> Float[Tensor, "batch 3 3"]:
+    def _mirroring(self, draws: Draws, batch: int, size: Tensor) -> Tensor:
+        i = self._gated(draws, (draws.uniform(batch) * 2).floor(), 0, "xflip")
+        return _scaling(1 - 2 * i, torch.ones_like(i))
+
+    def _quarter_turn(self, draws: Draws, batch: int, size: Tensor) -> Tensor:
+        i = self._gated(draws, (draws.uniform(batch) * 4).floor(), 0, "rotate90")
+        return _rotation(math.pi / 2 * i)
+
+    def _whole_shift(self, draws: Draws, batch: int, size: Tensor) -> Tensor:
+        t = (draws.uniform(batch, 2) * 2 - 1) * self.extents.xint_max
+        return _translation(-(self._gated(draws, t, 0, "xint") * size).round())
+
+    def _enlargement(self, draws: Draws, batch: int, size: Tensor) -> Tensor:
+        s = torch.exp2(draws.normal(batch) * self.extents.scale_std)
+        s = self._gated(draws, s, 1, "scale")
+        return _scaling(1 / s, 1 / s)
+
+    def _turn(self, draws: Draws, batch: int, size: Tensor) -> Tensor:
         """One of two rotations, which together happen with the probability of `rotate`."""
-        both = min(self._probability("rotate"), 1)
+        both = min(self.strengths["rotate"] * self.p, 1)
         angle = (draws.uniform(batch) * 2 - 1) * math.pi * self.extents.rotate_max
         return _rotation(draws.gated(angle, 0, 1 - math.sqrt(1 - both)))
+
+    def _stretching(self, draws: Draws, batch: int, size: Tensor) -> Tensor:
+        s = torch.exp2(draws.normal(batch) * self.extents.aniso_std)
+        s = self._gated(draws, s, 1, "aniso")
+        return _scaling(1 / s, s)
+
+    def _second_turn(self, draws: Draws, batch: int, size: Tensor) -> Tensor:
+        if draws.deterministic:  # a quantile turns once
+            return torch.eye(3, device=draws.device)
+        return self._turn(draws, batch, size)
+
+    def _shift(self, draws: Draws, batch: int, size: Tensor) -> Tensor:
+        t = draws.normal(batch, 2) * self.extents.xfrac_std
+        return _translation(-self._gated(draws, t, 0, "xfrac") * size)
 
     def _warp(self, images: Tensor, matrix: Float[Tensor, "batch 3 3"]) -> Tensor:
         """Sample at twice the resolution, behind a margin that mirrors the picture."""
@@ -250,39 +206,49 @@ class AugmentPipe(nn.Module):
 
     def _color(self, images: Tensor, draws: Draws) -> Float[Tensor, "batch 4 4"] | None:
         """Old to new homogeneous colours of all chromatic changes."""
-        if not self.strengths.keys() & {*_COLOR}:
-            return None
+        steps = {
+            "brightness": self._brightening,
+            "contrast": self._contrast,
+            "lumaflip": self._luma_inversion,
+            "hue": self._hue_turn,
+            "saturation": self._saturation,
+        }
         batch, channels = images.shape[:2]
-        if channels not in (1, 3):
+        if channels == 1:
+            del steps["hue"], steps["saturation"]
+        matrix = None
+        for name, step in steps.items():
+            if name in self.strengths:
+                change = step(draws, batch)
+                matrix = change if matrix is None else change @ matrix
+        if matrix is not None and channels not in (1, 3):
             raise ValueError(f"colours can be changed of 1 or 3 channels, got {channels}")
-        e, on = self.extents, self.strengths
-        eye = torch.eye(4, device=draws.device)
-        matrix = eye.expand(batch, 4, 4)
-        grey = torch.tensor([1.0, 1, 1, 0], device=draws.device) / math.sqrt(3)
-        onto_grey = torch.outer(grey, grey)
-        if "brightness" in on:
-            b = draws.normal(batch) * e.brightness_std
-            b = draws.gated(b, 0, self._probability("brightness"))
-            shift = torch.zeros(4, 4, device=draws.device)
-            shift[:3, 3] = 1
-            matrix = (eye + b[:, None, None] * shift) @ matrix
-        if "contrast" in on:
-            c = torch.exp2(draws.normal(batch) * e.contrast_std)
-            c = draws.gated(c, 1, self._probability("contrast"))
-            matrix = torch.stack([c, c, c, torch.ones_like(c)], 1).diag_embed() @ matrix
-        if "lumaflip" in on:
-            i = (draws.uniform(batch, 1, 1) * 2).floor()
-            i = draws.gated(i, 0, self._probability("lumaflip"))
-            matrix = (eye - 2 * onto_grey * i) @ matrix
-        if "hue" in on and channels > 1:
-            angle = (draws.uniform(batch) * 2 - 1) * math.pi * e.hue_max
-            angle = draws.gated(angle, 0, self._probability("hue"))
-            matrix = _hue_rotation(angle) @ matrix
-        if "saturation" in on and channels > 1:
-            s = torch.exp2(draws.normal(batch, 1, 1) * e.saturation_std)
-            s = draws.gated(s, 1, self._probability("saturation"))
-            matrix = (onto_grey + (eye - onto_grey) * s) @ matrix
         return matrix
+
+    def _brightening(self, draws: Draws, batch: int) -> Tensor:
+        b = draws.normal(batch) * self.extents.brightness_std
+        matrix = torch.eye(4, device=draws.device).repeat(batch, 1, 1)
+        matrix[:, :3, 3] = self._gated(draws, b, 0, "brightness")[:, None]
+        return matrix
+
+    def _contrast(self, draws: Draws, batch: int) -> Tensor:
+        c = torch.exp2(draws.normal(batch) * self.extents.contrast_std)
+        c = self._gated(draws, c, 1, "contrast")
+        return torch.stack([c, c, c, torch.ones_like(c)], 1).diag_embed()
+
+    def _luma_inversion(self, draws: Draws, batch: int) -> Tensor:
+        i = self._gated(draws, (draws.uniform(batch, 1, 1) * 2).floor(), 0, "lumaflip")
+        eye, onto_grey = _grey_projection(draws.device)
+        return eye - 2 * onto_grey * i
+
+    def _hue_turn(self, draws: Draws, batch: int) -> Tensor:
+        angle = (draws.uniform(batch) * 2 - 1) * math.pi * self.extents.hue_max
+        return _turn_about_grey(self._gated(draws, angle, 0, "hue"))
+
+    def _saturation(self, draws: Draws, batch: int) -> Tensor:
+        s = torch.exp2(draws.normal(batch, 1, 1) * self.extents.saturation_std)
+        eye, onto_grey = _grey_projection(draws.device)
+        return onto_grey + (eye - onto_grey) * self._gated(draws, s, 1, "saturation")
 
     def _amplify_bands(self, images: Tensor, draws: Draws) -> Tensor:
         """Filter each picture with a mix of four frequency bands, at constant expected power."""
@@ -294,7 +260,7 @@ class AugmentPipe(nn.Module):
         gains = torch.ones(batch, len(BAND_POWER), device=draws.device)
         for i, strength in enumerate(self.extents.imgfilter_bands):
             t = torch.exp2(draws.normal(batch) * self.extents.imgfilter_std)
-            t = draws.gated(t, 1, self._probability("imgfilter") * strength)
+            t = draws.gated(t, 1, self.strengths["imgfilter"] * self.p * strength)
             band = torch.ones_like(gains)
             band[:, i] = t
             gains = gains * band / (power * band.square()).sum(1, keepdim=True).sqrt()
@@ -309,7 +275,7 @@ class AugmentPipe(nn.Module):
         """0 inside a rectangle, 1 elsewhere."""
         batch, _, height, width = images.shape
         size = torch.full((batch, 1, 1), self.extents.cutout_size, device=draws.device)
-        size = draws.gated(size, 0, self._probability("cutout"))
+        size = self._gated(draws, size, 0, "cutout")
         center = draws.uniform(batch, 2, 1, 1)
         x = (torch.arange(width, device=draws.device) + 0.5) / width
         y = (torch.arange(height, device=draws.device)[:, None] + 0.5) / height
@@ -387,7 +353,13 @@ def _rotation(angle: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
     return torch.stack(rows, 1).unflatten(1, (3, 3))
 
 
-def _hue_rotation(angle: Float[Tensor, " batch"]) -> Float[Tensor, "batch 4 4"]:
+def _grey_projection(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The identity, and the projection of homogeneous colours onto the grey axis."""
+    grey = torch.tensor([1.0, 1, 1, 0], device=device) / math.sqrt(3)
+    return torch.eye(4, device=device), torch.outer(grey, grey)
+
+
+def _turn_about_grey(angle: Float[Tensor, " batch"]) -> Float[Tensor, "batch 4 4"]:
     """Turn colours about the grey axis (Rodrigues)."""
     v = 1 / math.sqrt(3)
     cross = angle.new_tensor([[0, -v, v], [v, 0, -v], [-v, v, 0]])

@@ -7,6 +7,7 @@ features are projected on (Miyato and Koyama 2018).
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,34 +54,20 @@ class DiscriminatorBlock(nn.Module):
         super().__init__()
         self.num_layers = 0
 
-        def conv(
-            in_channels: int,
-            out_channels: int,
-            kernel_size: int,
-            down: int = 1,
-            plain: bool = False,
-        ) -> EqualizedConv2d:
-            index = first_layer + self.num_layers
+        def conv(in_channels: int, out_channels: int, size: int, **options: Any) -> EqualizedConv2d:
+            trainable = first_layer + self.num_layers >= freeze_layers
             self.num_layers += 1
-            return EqualizedConv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                bias=not plain,
-                activation="linear" if plain else "lrelu",
-                down=down,
-                resample_filter=resample_filter,
-                conv_clamp=None if plain else conv_clamp,
-                trainable=index >= freeze_layers,
-            )
+            return EqualizedConv2d(in_channels, out_channels, size, trainable=trainable, **options)
 
+        act = {"activation": "lrelu", "conv_clamp": conv_clamp}
+        shrinking = {"down": 2, "resample_filter": resample_filter}
         sees_picture = in_channels == 0 or architecture == "skip"
-        self.fromrgb = conv(img_channels, channels, 1) if sees_picture else None
-        self.conv0 = conv(channels, channels, 3)
-        self.conv1 = conv(channels, out_channels, 3, down=2)
+        self.fromrgb = conv(img_channels, channels, 1, **act) if sees_picture else None
+        self.conv0 = conv(channels, channels, 3, **act)
+        self.conv1 = conv(channels, out_channels, 3, **act, **shrinking)
         self.skip = None
         if architecture == "resnet":
-            self.skip = conv(channels, out_channels, 1, down=2, plain=True)
+            self.skip = conv(channels, out_channels, 1, bias=False, **shrinking)
         self.shrinks_picture = architecture == "skip"
         self.register_buffer("resample_filter", setup_filter(resample_filter), persistent=False)
 
@@ -119,7 +106,6 @@ class DiscriminatorEpilogue(nn.Module):
         architecture: str,
         mbstd_group_size: int | None,
         mbstd_num_channels: int,
-        resample_filter: Sequence[float],
         conv_clamp: float | None,
     ) -> None:
         super().__init__()
@@ -132,7 +118,6 @@ class DiscriminatorEpilogue(nn.Module):
             channels,
             3,
             activation="lrelu",
-            resample_filter=resample_filter,
             conv_clamp=conv_clamp,
         )
         self.fc = EqualizedLinear(channels * 4**2, channels, activation="lrelu")
@@ -183,6 +168,8 @@ class StyleGAN2Discriminator(Discriminator):
         self.half_resolution = half_resolution(resolution, num_fp16_res)
         self.fp16_channels_last = fp16_channels_last
         sizes = block_resolutions(resolution)[::-1]
+        if len(sizes) < 2:
+            raise ValueError(f"resolution must be at least 8, got {resolution}")
         channels = [block_channels(r, channel_base, channel_max) for r in sizes]
         self.blocks = nn.ModuleList()
         first_layer = 0
@@ -214,7 +201,6 @@ class StyleGAN2Discriminator(Discriminator):
             architecture=architecture,
             mbstd_group_size=mbstd_group_size,
             mbstd_num_channels=mbstd_num_channels,
-            resample_filter=resample_filter,
             conv_clamp=conv_clamp,
         )
 
@@ -245,22 +231,25 @@ class StyleGAN2Discriminator(Discriminator):
                 dtype = half if size >= self.half_resolution else full
                 x, image = block(x, image, dtype=dtype, channels_last=self.fp16_channels_last)
                 size //= 2
-            logits = self.epilogue(image if x is None else x.to(full), image)
+            assert x is not None
+            logits = self.epilogue(x.to(full), image)
+            condition = self.condition(label, cameras)
             if self.mapping_network is not None:
-                direction = self.mapping_network(None, self.condition(label, cameras))
+                direction = self.mapping_network(None, condition)
                 logits = (logits * direction).sum(1, keepdim=True) / math.sqrt(logits.shape[1])
         return Judgement(logits)
 
     def condition(
         self, label: Tensor | None, cameras: Cameras | None
-    ) -> Float[Tensor, "batch numbers"]:
+    ) -> Float[Tensor, "batch numbers"] | None:
         """What pictures are judged against: label, then camera; a hook for other encodings."""
         parts = [label_vectors(label, self.label_dim)]
         if self.condition_on_cameras:
             if cameras is None:
                 raise ValueError(f"{type(self).__name__} judges pictures with their cameras")
             parts.append(camera_vectors(cameras))
-        return torch.cat([part for part in parts if part is not None], dim=1)
+        given = [part for part in parts if part is not None]
+        return torch.cat(given, dim=1) if given else None
 
 
 def camera_vectors(cameras: Cameras) -> Float[Tensor, "batch 25"]:

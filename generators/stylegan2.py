@@ -7,6 +7,7 @@ A block's toRGB shares its style with the next block's first convolution.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -138,27 +139,25 @@ class SynthesisBlock(nn.Module):
         self.conv0: SynthesisLayer | None = None
         self.skip: EqualizedConv2d | None = None
 
-        def layer(channels: int, up: int) -> SynthesisLayer:
+        def layer(channels: int, **resampling: Any) -> SynthesisLayer:
             return SynthesisLayer(
                 channels,
                 out_channels,
                 w_dim=w_dim,
                 resolution=resolution,
-                up=up,
                 use_noise=use_noise,
-                resample_filter=resample_filter,
                 conv_clamp=conv_clamp,
+                **resampling,
             )
 
+        enlarging = {"up": 2, "resample_filter": resample_filter}
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
-            self.conv0 = layer(in_channels, 2)
+            self.conv0 = layer(in_channels, **enlarging)
             if architecture == "resnet":
-                self.skip = EqualizedConv2d(
-                    in_channels, out_channels, 1, bias=False, up=2, resample_filter=resample_filter
-                )
-        self.conv1 = layer(out_channels, 1)
+                self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, **enlarging)
+        self.conv1 = layer(out_channels)
         self.torgb: ToRGB | None = None
         if is_last or architecture == "skip":
             self.torgb = ToRGB(out_channels, img_channels, w_dim=w_dim, conv_clamp=conv_clamp)

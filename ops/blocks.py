@@ -17,7 +17,13 @@ def block_resolutions(resolution: int) -> list[int]:
 
 def block_channels(resolution: int, channel_base: int, channel_max: int) -> int:
     """Feature channels at a resolution."""
-    return min(channel_base // resolution, channel_max)
+    channels = min(channel_base // resolution, channel_max)
+    if channels < 1:
+        raise ValueError(
+            f"channel_base must be at least the resolution, {resolution}, and channel_max at least"
+            f" 1, got {channel_base} and {channel_max}"
+        )
+    return channels
 
 
 def half_resolution(resolution: int, num_fp16_res: int) -> int:

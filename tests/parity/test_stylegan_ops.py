@@ -1,5 +1,6 @@
 """Resampling, activations and modulated convolutions against the official numbers."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -172,8 +173,10 @@ def designed(config: Mapping[str, Any]) -> dict[str, Tensor]:
             subcase["fs"],
             radial=subcase.get("radial", False),
         )
+    known = inspect.signature(layer_schedule).parameters  # others say nothing about filters
+    options = {name: value for name, value in config.get("kwargs", {}).items() if name in known}
     for resolution in config.get("resolutions", []):
-        for i, plan in enumerate(layer_schedule(resolution, **config.get("kwargs", {}))):
+        for i, plan in enumerate(layer_schedule(resolution, **options)):
             filters[f"{resolution}/L{i}/up_filter"] = plan.up_filter()
             filters[f"{resolution}/L{i}/down_filter"] = plan.down_filter()
     return {name: f for name, f in filters.items() if f is not None}

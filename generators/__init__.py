@@ -1,6 +1,6 @@
 """Generators: latents and cameras in, pictures out. Importing the package fills the registry."""
 
-from generators import pigan
+from generators import pigan, stylegan2, stylegan3
 from generators.base import GENERATORS, Generator, RadianceGenerator
 
-__all__ = ["GENERATORS", "Generator", "RadianceGenerator", "pigan"]
+__all__ = ["GENERATORS", "Generator", "RadianceGenerator", "pigan", "stylegan2", "stylegan3"]

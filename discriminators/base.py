@@ -30,12 +30,14 @@ class Discriminator(nn.Module, ABC):
 
     `predicts_latent` and `predicts_pose` say which heads exist, so that a curriculum that asks for
     an identity loss without one is refused before training. One that `uses_cameras` needs those of
-    real pictures, too. `image_sizes` are the sizes it takes.
+    real pictures, too; one that `compares_pictures` judges each by the others of its batch, so that
+    chunks of a batch are judged differently. `image_sizes` are the sizes it takes.
     """
 
     predicts_latent: bool = False
     predicts_pose: bool = False
     uses_cameras: bool = False
+    compares_pictures: bool = False
     image_sizes: tuple[int, ...] = ()
 
     @abstractmethod

@@ -164,7 +164,8 @@ class StyleGAN2Discriminator(Discriminator):
             near = nearest(architecture, ARCHITECTURES)
             raise ValueError(f"unknown architecture {architecture!r}{near}")
         self.resolution, self.image_sizes = resolution, (resolution,)
-        self.label_dim, self.condition_on_cameras = label_dim, condition_on_cameras
+        self.label_dim, self.uses_cameras = label_dim, condition_on_cameras
+        self.compares_pictures = mbstd_num_channels > 0 and mbstd_group_size != 1
         self.half_resolution = half_resolution(resolution, num_fp16_res)
         self.fp16_channels_last = fp16_channels_last
         sizes = block_resolutions(resolution)[::-1]
@@ -244,7 +245,7 @@ class StyleGAN2Discriminator(Discriminator):
     ) -> Float[Tensor, "batch numbers"] | None:
         """What pictures are judged against: label, then camera; a hook for other encodings."""
         parts = [label_vectors(label, self.label_dim)]
-        if self.condition_on_cameras:
+        if self.uses_cameras:
             if cameras is None:
                 raise ValueError(f"{type(self).__name__} judges pictures with their cameras")
             parts.append(camera_vectors(cameras))

@@ -25,9 +25,11 @@ class Generator(nn.Module, ABC):
     """Latent to picture.
 
     `latent_dim` numbers in z; `label_dim` classes, 0 for none. `w_avg` is the mean style that
-    truncation pulls towards, refreshed by `update_w_avg` whenever weights are stored.
+    truncation pulls towards, refreshed by `update_w_avg` whenever weights are stored. `resolution`
+    is the side of its pictures where the network fixes it, None where the settings choose it.
     """
 
+    resolution: int | None = None
     w_avg: Tensor
 
     def __init__(self, *, latent_dim: int, w_shape: tuple[int, ...], label_dim: int = 0) -> None:

@@ -23,8 +23,6 @@ W_AVG_BETA = 0.998  # what a batch leaves of w_avg
 class StyleGenerator(Generator):
     """A 2D generator with a style of `w_dim` numbers for each of `num_ws` slots."""
 
-    resolution: int
-
     def __init__(
         self,
         *,

@@ -129,7 +129,7 @@ def variants_of(system: str, role: str, key: str = "variants") -> list[Any]:
 
 def roles_with_a_test() -> set[tuple[str, str]]:
     """The (system, role) pairs that some test, here or in another folder of tests, asks for."""
-    asked = re.compile(r'\b(?:cases|variants)_of\(\s*"([\w-]+)",\s*"([\w-]+)"')
+    asked = re.compile(r'\b(?:cases|variants)_of\(\s*"([\w-]+)",\s*"([\w/-]+)"')
     return {
         (system, role)
         for file in HERE.parent.rglob("test_*.py")

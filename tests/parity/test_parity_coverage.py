@@ -1,18 +1,37 @@
-"""Every parity case of a system that we have is read by some test."""
+"""Every parity case that we have is read by some test, or listed here as waiting for its code."""
 
 from parity.support import all_cases, folder, roles_with_a_test
+
+# what no test reads yet -> the issue that brings it; a role None stands for the whole system
+NOT_YET: dict[tuple[str, str | None], int] = {
+    ("stylegan-metrics", "fid/kid/pr/is"): 4,
+    ("stylegan-metrics", "ppl"): 4,
+    ("stylegan-metrics", "equivariance_ops"): 4,
+    ("stylegan-metrics", "eqt_int/eqt_frac/eqr"): 4,
+    ("stylegan-tools", "avg_spectra"): 4,
+    ("stylegan-tools", "dataset_tool"): 5,
+    ("stylegan-tools", "uint8_conversion"): 3,
+    ("epigraf", None): 6,
+    ("projected_gan", None): 7,
+    ("raycond", None): 8,
+}
 
 
 def test_there_are_cases() -> None:
     assert all_cases(), f"no parity case in {folder()}"
 
 
-def test_no_case_of_a_known_system_goes_untested() -> None:
-    roles = roles_with_a_test()
-    systems = {system for system, _ in roles}
+def test_every_case_is_tested_or_known_to_wait() -> None:
+    known = roles_with_a_test() | set(NOT_YET)
     untested = [
         f"{case.path.name}: {case.system}, {case.role}"
         for case in all_cases()
-        if case.system in systems and (case.system, case.role) not in roles
+        if not {(case.system, case.role), (case.system, None)} & known
     ]
     assert not untested
+
+
+def test_what_is_tested_does_not_wait() -> None:
+    roles = roles_with_a_test()
+    tested = roles | {(system, None) for system, _ in roles}
+    assert not tested & set(NOT_YET), "take these out of NOT_YET"

@@ -42,6 +42,11 @@ def build_generator(stage: Stage) -> tuple[Generator, dict[str, Any]]:
     values = dataclasses.asdict(stage)
     arguments = GENERATORS.arguments(stage.generator, values, stage.generator_options)
     generator = construct(GENERATORS[stage.generator], arguments)
+    if generator.resolution not in (None, stage.img_size):
+        raise ValueError(
+            f"{stage.generator} makes pictures of {generator.resolution} pixels, img_size is "
+            f"{stage.img_size}: set resolution in generator_options"
+        )
     return generator, {"class": GENERATORS.canonical(stage.generator), "arguments": arguments}
 
 

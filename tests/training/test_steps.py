@@ -367,6 +367,7 @@ def test_a_run_of_skipped_steps_stops_training_with_advice(bad: int, stops: bool
     state = counting_state()
     for k in range(100 + bad):
         state.count(torch.tensor(k < 100))
+    state.players.scaler = torch.amp.GradScaler("cpu", enabled=False)
     trainer: Any = SimpleNamespace(
         state=state, averages=Averages(), options=RunOptions(Path("runs/x")), _log=None
     )

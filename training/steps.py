@@ -157,6 +157,12 @@ def set_hyperparameters(players: Players, stage: Stage) -> None:
         group.update(lr=stage.gen_lr * (stage.mapping_lr_mul if slow else 1), **common)
 
 
+def restore_scale(scaler: torch.amp.GradScaler) -> None:
+    """Bring a loss scale that overflows have driven below 1 back to 1, as the original does."""
+    if scaler.is_enabled() and scaler.get_scale() < 1:
+        scaler.update(1.0)
+
+
 def _update(
     players: Players, optimizer: Adam, parameters: list[nn.Parameter], grad_clip: float
 ) -> Tensor:

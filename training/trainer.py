@@ -28,7 +28,14 @@ from training.log import Averages, RunLog
 from training.previews import save_previews
 from training.random import Streams
 from training.state import NotFiniteError, RunState
-from training.steps import Draw, Moment, discriminator_step, generator_step, set_hyperparameters
+from training.steps import (
+    Draw,
+    Moment,
+    discriminator_step,
+    generator_step,
+    restore_scale,
+    set_hyperparameters,
+)
 
 LOG_INTERVAL = 20  # steps between lines of log.jsonl, and between looks at the device
 STOP_INTERVAL = 10  # steps between which several processes ask each other whether to stop
@@ -246,6 +253,7 @@ class Trainer:
                 f"{state.step}): lower gen_lr, disc_lr or r1_lambda, or use --precision fp32; "
                 f"the checkpoint in {self.options.output_dir} is the last good one"
             )
+        restore_scale(state.players.scaler)
         if self._log is not None and numbers:
             (then, step), self._clock = self._clock, (time.perf_counter(), state.step)
             images = (state.step - step) * self.stage.batch_size * self.world.size

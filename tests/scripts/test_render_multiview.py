@@ -1,5 +1,6 @@
 """render_multiview_images.py from the command line, on a tiny generator that has seen nothing."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from PIL import Image
 from tiny_runs import TINY, run_main
 
 from curriculums import Curriculum, stage_at, with_overrides
+from generators.pigan import PiGAN
 from inference.checkpoint import build_generator, network_state, read_file, save_files
+from rendering.settings import RenderSettings
 
 SCRIPT = "render_multiview_images.py"
 SIZE = 8
@@ -91,6 +94,39 @@ def test_a_seed_does_not_depend_on_the_others_nor_on_chance(run: Path, render: A
     alone = render(run, "--seeds", "7")["grid_7.png"]
     torch.manual_seed(12345)
     assert np.array_equal(render(run, "--seeds", "5-8")["grid_7.png"], alone)
+
+
+def test_what_is_asked_for_reaches_the_renderer(
+    run: Path, render: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[RenderSettings] = []
+    original = PiGAN.synthesis
+
+    def watch(self: PiGAN, w: Any, cameras: Any, settings: RenderSettings) -> Any:
+        used.append(settings)
+        return original(self, w, cameras, settings)
+
+    monkeypatch.setattr(PiGAN, "synthesis", watch)
+    render(run, "--seeds", "0", "--yaws", "0")
+    render(run, "--seeds", "0", "--yaws", "0", "--max_batch_size", "70",
+           "--ray_step_multiplier", "3", "--lock_view_dependence", size=4)  # fmt: skip
+    default = stage_at(TINY, 3).eval_settings(
+        resolution=SIZE, num_steps=2 * 4, max_batch_size=2_400_000
+    )
+    assert not default.jitter and default.noise_std == 0
+    special = {"num_steps": 12, "max_batch_size": 70, "lock_view_dependence": True}
+    assert used == [default, dataclasses.replace(default, resolution=4, **special)]
+
+
+def test_depth_does_not_depend_on_how_the_background_is_filled(tmp_path: Path, render: Any) -> None:
+    changes = ["white_back=False", "hierarchical_sample=False"]
+    filled = write_run(tmp_path / "a", *changes, "eval_last_back=True")
+    black = write_run(tmp_path / "b", *changes)
+    strips = [
+        render(r, "--seeds", "0", "--depth")["grid_0.png"].astype(int) for r in (filled, black)
+    ]
+    assert np.abs(strips[0] - strips[1])[:SIZE].max() > 10  # colours do
+    assert np.abs(strips[0] - strips[1])[SIZE:].max() <= 1
 
 
 def test_chunks_of_points_change_nothing(run: Path, render: Any) -> None:

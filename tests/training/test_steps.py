@@ -31,6 +31,7 @@ from training.steps import (
     generator_groups,
     generator_step,
     make_optimizer,
+    restore_scale,
     set_hyperparameters,
 )
 from training.trainer import NON_FINITE_LIMIT, RunOptions, Trainer
@@ -366,6 +367,7 @@ def test_a_run_of_skipped_steps_stops_training_with_advice(bad: int, stops: bool
     state = counting_state()
     for k in range(100 + bad):
         state.count(torch.tensor(k < 100))
+    state.players.scaler = torch.amp.GradScaler("cpu", enabled=False)
     trainer: Any = SimpleNamespace(
         state=state, averages=Averages(), options=RunOptions(Path("runs/x")), _log=None
     )
@@ -418,3 +420,11 @@ def test_bf16_trains_while_geometry_styles_and_weights_stay_in_full_precision(
     for name in ("loss_d", "loss_g", "norm_d"):
         assert stats[name].item() == pytest.approx(reference[name].item(), rel=0.1)
     assert stats["loss_d"] != reference["loss_d"]
+
+
+@pytest.mark.parametrize("scale, restored", [(0.25, 1.0), (1.0, 1.0), (8.0, 8.0)])
+def test_a_loss_scale_below_one_is_brought_back_to_one(scale: float, restored: float) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    scaler.scale(torch.ones(()))  # a scaler makes its scale when it is first used
+    restore_scale(scaler)
+    assert scaler.get_scale() == restored

@@ -84,6 +84,9 @@ class Asking(World):
     def average_gradients(self, parameters: Any) -> None:
         pass
 
+    def barrier(self) -> None:
+        pass
+
 
 def test_several_processes_do_not_wait_for_each_other_every_step(
     curriculum: Curriculum, tmp_path: Path

@@ -8,10 +8,11 @@ from tiny_runs import run_main, tiny_curriculum, write_pictures
 
 import interop
 from discriminators import DISCRIMINATORS
+from discriminators.pyramid import PyramidDiscriminator
 from rendering.cameras import Cameras
 from toys.dataset import write_toys
 
-NAMES = list(DISCRIMINATORS)
+NAMES = [name for name in DISCRIMINATORS if issubclass(DISCRIMINATORS[name], PyramidDiscriminator)]
 SMALL = {"base": 64, "max_channels": 8, "max_size": 16}
 CONDITIONED = "discriminator_options.pose_conditioning=True"
 

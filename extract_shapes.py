@@ -19,11 +19,11 @@ are evaluated then, which takes 8 to 20 times as long.
 """
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from curriculums import find_curriculum, stage_at
 from generators import RadianceGenerator
@@ -40,7 +40,7 @@ from rendering.surface import level_surface
 from rendering.survey import enclosing_cube, surface_level, survey
 from stages import Stage
 
-SURVEY_CAMERAS, VISIBILITY_CAMERAS = 8, 96
+SURVEY_CAMERAS, VISIBILITY_CAMERAS = 32, 96
 
 
 def parse_level(text: str) -> float | None:
@@ -53,15 +53,19 @@ def parse_level(text: str) -> float | None:
         raise argparse.ArgumentTypeError(f"must be a number or 'auto', got {text!r}") from None
 
 
-def parse_keep(text: str) -> int | None:
-    """A number of components, or None for all."""
+def parse_keep(text: str) -> tuple[int | None, float]:
+    """How many connected pieces to keep at most, and the share of the largest's area they need."""
     if text in ("largest", "all"):
-        return 1 if text == "largest" else None
+        return (1 if text == "largest" else None), 0.0
     try:
-        return positive(text)
-    except argparse.ArgumentTypeError:
-        message = f"must be 'largest', 'all' or a whole number above 0, got {text!r}"
-        raise argparse.ArgumentTypeError(message) from None
+        number = float(text)
+        if 0 < number < 1:
+            return None, number
+        return positive(text), 0.0
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(
+            f"must be 'largest', 'all', a number of pieces or a share below 1, got {text!r}"
+        ) from None
 
 
 def parse_side(text: str) -> float:
@@ -92,8 +96,9 @@ def parse_args() -> argparse.Namespace:
         "(default: what the training cameras see)")  # fmt: skip
     add("--level", type=parse_level, default=None, metavar="auto|NUMBER",
         help="raw density that is the surface (auto)")  # fmt: skip
-    add("--keep", type=parse_keep, default=1, metavar="largest|all|N",
-        help="connected pieces to keep, by area; the others float around or are inside (largest)")  # fmt: skip
+    add("--keep", type=parse_keep, default=(None, 0.01), metavar="largest|all|N|SHARE",
+        help="connected pieces to keep: the largest by area, all, so many, or those that have this "
+        "share of the largest's area; smaller ones are floaters (0.01)")  # fmt: skip
     add("--visible_only", action="store_true",
         help="drop what no camera of the training pose law can see: slabs of mass below or behind "
         "what pictures show")  # fmt: skip
@@ -134,9 +139,8 @@ def save_volume(
 ) -> Tensor | None:
     """Write an .mrc of every voxel; return the volume if it is to be used again."""
     n = args.voxel_resolution
-    slabs: Iterable[Tensor] = dense_slabs(
-        density, n, cube_size, compat_shear=args.compat_lattice, device=args.device
-    )
+    slabs = dense_slabs(density, n, cube_size, compat_shear=args.compat_lattice, device=args.device)
+    slabs = tqdm(slabs, total=n, desc=path.name, unit="slab", leave=False, disable=None)
     if not keep or args.compat_lattice:
         write_mrc(path, slabs, n, cube_size)
         return None
@@ -169,19 +173,10 @@ def find_surface(
     return Mesh(vertices.to(args.device), faces.to(args.device))
 
 
-def finish(
-    mesh: Mesh,
-    generator: RadianceGenerator,
-    w: Tensor,
-    density: FieldDensity,
-    args: argparse.Namespace,
-    stage: Stage,
-    settings: RenderSettings,
-    level: float,
-    voxel: float,
+def drop_unwanted(
+    mesh: Mesh, args: argparse.Namespace, stage: Stage, settings: RenderSettings
 ) -> Mesh:
-    """Drop what is not wanted; add normals and colours."""
-    mesh = with_normals(mesh, density)
+    """What is left of a mesh with normals after --visible_only and --keep."""
     if args.visible_only:
         rng = torch.Generator().manual_seed(0)
         cameras = Cameras.sample(stage.pose_law(), VISIBILITY_CAMERAS, rng).to(args.device)
@@ -189,9 +184,33 @@ def finish(
         if not bool(seen.any()):
             raise ValueError("--visible_only: no camera of the pose law sees any of the surface")
         mesh = mesh.select(seen)
-    if args.keep is not None:
-        mesh = largest_components(mesh, args.keep)
-    return with_colours(mesh, generator, generator.field(w), settings, level, voxel)
+    return largest_components(mesh, *args.keep)
+
+
+def extract(
+    name: str, w: Tensor, generator: RadianceGenerator, args: argparse.Namespace, stage: Stage
+) -> str:
+    """Write the files of one style; returns a line about them."""
+    settings = stage.eval_settings()
+    field = generator.field(w)
+    density = FieldDensity(field, args.max_batch_size)
+    cube_size, level = look_around(density, args, stage, settings)
+    meshes = [kind for kind in args.format if kind != "mrc"]
+    volume = None
+    if "mrc" in args.format:
+        path = args.output_dir / f"{name}.mrc"
+        volume = save_volume(density, args, cube_size, path, keep=bool(meshes))
+    line = f"{name}: cube of side {cube_size:.4g}"
+    if meshes:
+        assert level is not None
+        mesh = with_normals(find_surface(density, args, cube_size, level, volume), density)
+        mesh = drop_unwanted(mesh, args, stage, settings)
+        voxel = cube_size / (args.voxel_resolution - 1)
+        mesh = with_colours(mesh, generator, field, settings, level, voxel)
+        for kind in meshes:
+            save_mesh(args.output_dir / f"{name}.{kind}", mesh)
+        line += f", level {level:.4g}, {len(mesh.vertices)} vertices, {len(mesh.faces)} faces"
+    return line
 
 
 def main() -> None:
@@ -204,31 +223,12 @@ def main() -> None:
     if args.curriculum:
         curriculum = find_curriculum(args.curriculum)
     stage = stage_at(curriculum, checkpoint_step(args.path))
-    settings = stage.eval_settings()
     styles = named_styles(
         generator, flatten(args.seeds), latent=args.latent, psi=args.psi, z_dist=stage.z_dist
     )
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    meshes = [kind for kind in args.format if kind != "mrc"]
     for name, w in styles:
-        density = FieldDensity(generator.field(w), args.max_batch_size)
-        cube_size, level = look_around(density, args, stage, settings)
-        volume = None
-        if "mrc" in args.format:
-            path = args.output_dir / f"{name}.mrc"
-            volume = save_volume(density, args, cube_size, path, keep=bool(meshes))
-        line = f"{name}: cube of side {cube_size:.4g}"
-        if meshes:
-            assert level is not None
-            voxel = cube_size / (args.voxel_resolution - 1)
-            mesh = find_surface(density, args, cube_size, level, volume)
-            mesh = finish(
-                mesh, generator, w, density, args, stage, settings, level, voxel
-            )
-            for kind in meshes:
-                save_mesh(args.output_dir / f"{name}.{kind}", mesh)
-            line += f", level {level:.4g}, {len(mesh.vertices)} vertices, {len(mesh.faces)} faces"
-        print(f"{line}, {density.evaluations / args.voxel_resolution**3:.1%} of the voxels looked at")
+        print(extract(name, w, generator, args, stage))
     print(f"wrote {len(styles)} x {', '.join(args.format)} to {args.output_dir}")
 
 

@@ -1,3 +1,1 @@
 """The older name of extract_shapes.py."""
-
-from extract_shapes import main

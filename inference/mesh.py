@@ -107,19 +107,19 @@ def with_colours(
     return replace(mesh, colours=(0.5 * image[0, :, :, 0].t() + 0.5).clamp(0, 1))
 
 
-def largest_components(mesh: Mesh, keep: int) -> Mesh:
-    """The `keep` connected pieces of largest area."""
+def largest_components(mesh: Mesh, count: int | None = None, share: float = 0.0) -> Mesh:
+    """The `count` largest connected pieces, if they have `share` of the largest one's area."""
     faces = mesh.faces.cpu().numpy()
     rows, columns = faces[:, [0, 1]].flatten(), faces[:, [1, 2]].flatten()
-    count = len(mesh.vertices)
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
+    size = len(mesh.vertices)
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(size, size))
     number, piece_of = connected_components(graph, directed=False)
     piece = torch.from_numpy(piece_of.astype(np.int64)).to(mesh.faces.device)[mesh.faces[:, 0]]
     area = torch.zeros(number, dtype=torch.float64, device=piece.device)
     area.index_add_(0, piece, face_normals(mesh).double().norm(dim=-1))
     chosen = torch.zeros(number, dtype=torch.bool, device=piece.device)
-    chosen[area.topk(min(keep, number)).indices] = True
-    return mesh.select(chosen[piece])
+    chosen[area.topk(number if count is None else min(count, number)).indices] = True
+    return mesh.select((chosen & (area >= share * area.max()))[piece])
 
 
 @torch.no_grad()

@@ -114,9 +114,7 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
     return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
 
 
-def _finish(
-    owner: Tensor, inverse: Tensor, corners: Tensor, camera: Cameras, size: int
-) -> Raster:
+def _finish(owner: Tensor, inverse: Tensor, corners: Tensor, camera: Cameras, size: int) -> Raster:
     """From nearness on the screen to distance along rays and perspective-correct weights."""
     pixel = (owner >= 0).nonzero()[:, 0]
     shown = corners[owner[pixel]]

@@ -137,7 +137,7 @@ def _refine(
     """
     side = 2 * len(values) - 1
     fine = values.new_empty((side,) * 3)
-    for part, (x, y, z) in _parity_slices():
+    for part in itertools.product((slice(0, None, 2), slice(1, None, 2)), repeat=3):
         target = fine[part]
         target.copy_(values[: target.shape[0], : target.shape[1], : target.shape[2]])
     known = torch.zeros_like(fine, dtype=torch.bool)
@@ -158,12 +158,6 @@ def _refine(
         fresh = solid & empty & ~active
         active |= fresh
     return fine
-
-
-def _parity_slices() -> Iterator[tuple[tuple[slice, ...], tuple[int, ...]]]:
-    """Even and odd points of a lattice, along each axis."""
-    for offset in itertools.product(range(2), repeat=3):
-        yield tuple(slice(o, None, 2) for o in offset), offset
 
 
 def _block_points(fine: Tensor) -> Iterator[Tensor]:

@@ -6,6 +6,7 @@ says; only the field itself follows it. All random numbers of a picture are draw
 ray is cast, so that chunking changes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,8 @@ from rendering.field import Field
 from rendering.samples import LOCKED_DIRECTION, Samples
 from rendering.sampling import importance_depths, quantiles, stratified_depths
 from rendering.settings import RenderSettings
-from rendering.skip import Occupancy, rays_that_meet
-from rendering.sparse import SparseSamples
+from rendering.skip import Occupancy
+from rendering.sparse import BUNDLE, SparseSamples, background_shows
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class _Draws:
     coarse_noise: Tensor | None = None
     final_noise: Tensor | None = None
 
-    def rows(self, rays: slice) -> "_Draws":
+    def rows(self, rays: slice | Tensor) -> "_Draws":
         cut = {k: v if v is None else v[:, rays] for k, v in vars(self).items()}
         return _Draws(**cut)
 
@@ -76,11 +77,16 @@ def render(
         chunk = rays
         if settings.max_batch_size is not None:
             chunk = max(1, min(rays, settings.max_batch_size // (batch * settings.num_steps)))
-        bundles = [slice(start, start + chunk) for start in range(0, rays, chunk)]
-        lit = None
+        bundles: Sequence[slice | Tensor] = [
+            slice(start, start + chunk) for start in range(0, rays, chunk)
+        ]
+        met = None
         if occupancy is not None:
-            lit = rays_that_meet(occupancy, origins, directions, settings)
-            bundles = lit.split(chunk)
+            _check_sparse(batch, settings)
+            met = torch.arange(rays, device=origins.device)
+            if not background_shows(settings):
+                met = occupancy.rays(origins, directions, settings)
+            bundles = met.split(min(chunk, BUNDLE))
         parts = []
         for rows in bundles:
             arguments = (
@@ -98,13 +104,26 @@ def render(
             else:
                 parts.append(_trace(*arguments))
         radiance, depth, opacity = (torch.cat(p, dim=1) for p in zip(*parts, strict=True))
-        if lit is not None:
+        if met is not None:
             back = float(settings.white_back)
-            radiance = torch.full((1, rays, radiance.shape[-1]), back).index_copy(1, lit, radiance)
-            depth = torch.zeros(1, rays).index_copy(1, lit, depth)
-            opacity = torch.zeros(1, rays).index_copy(1, lit, opacity)
+            radiance = _among(radiance, met, rays, back)
+            depth, opacity = _among(depth, met, rays, 0.0), _among(opacity, met, rays, 0.0)
     image = radiance.transpose(1, 2).reshape(batch, -1, size, size)
     return Rendering(image, depth.reshape(batch, size, size), opacity.reshape(batch, size, size))
+
+
+def _check_sparse(batch: int, settings: RenderSettings) -> None:
+    """Refuse what an occupancy says nothing about."""
+    if batch != 1:
+        raise ValueError(f"an occupancy holds for one scene and camera at a time, got {batch}")
+    if settings.noise_std:
+        raise ValueError(f"noise_std must be 0 to skip empty space, got {settings.noise_std}")
+
+
+def _among(values: Tensor, rows: Tensor, rays: int, background: float) -> Tensor:
+    """All rays of a picture: values for some rows, the background for the rest."""
+    whole = values.new_full((1, rays, *values.shape[2:]), background)
+    return whole.index_copy(1, rows, values)
 
 
 def _trace(

@@ -1,8 +1,8 @@
-"""Where a fixed scene is empty, found once and used by every picture of it.
+"""Where a fixed scene is empty: found once, used by every picture of it.
 
-`find_occupancy` looks at the density on a lattice and marks the cells in which something may be: a
-cell counts as empty only if the density at its corners stays below what a picture can show by more
-than it varies around there.
+`find_occupancy` looks at the density on a lattice and marks the cells in which something may be. A
+cell counts as empty only if the density at its corners stays below what a picture can show by as
+much as it varies around there. What rays do with it is in rendering/sparse.py.
 """
 
 import math
@@ -11,17 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ops.shapes import Bool, Float
+from ops.shapes import Bool, Float, Int
 from rendering.cameras import Cameras
 from rendering.field import Field, raw_density
 from rendering.settings import RenderSettings
 
-THIN = 1e-4  # optical thickness of a whole ray that no picture shows
-VOID = -1e3  # raw density below which a field says: here, by construction, nothing can be
+COARSE, FINE = 64, 128  # cells along the box's sides, at first and where something may be
 MARGIN = 1.0  # a cell may exceed its corners by so many times the variation around it
-COARSE, REFINE = 64, 2  # cells along the box's sides; of each of them, where something may be
-WIDE = 4  # cells along a side of those that rays are tested with
-STAT=[0]
+VOID = -1e3  # raw density below which a field says: here, by construction, nothing can be
+THIN = 1e-4  # optical thickness of a whole ray that no picture shows
+CROWDED = 0.5  # share of occupied cells from which finer ones are not worth it
+RAYS = 8192  # rays tested at once: their probes stay in the CPU's cache
+
 
 class Occupancy:
     """The cells of a box that something may be in; outside the box, something may be anywhere."""
@@ -30,102 +31,91 @@ class Occupancy:
         self, cells: Bool[Tensor, "x y z"], low: Float[Tensor, "3"], high: Float[Tensor, "3"]
     ) -> None:
         """`cells` divide the box between its corners `low` and `high`."""
-        self.cells, self.low, self.high = cells, low, high
         counts = torch.tensor(cells.shape, device=low.device)
-        self.side = float(((high - low) / counts).min())
-        # a ring of occupied cells stands for everything outside
-        self._ringed = F.pad(cells, (1,) * 6, value=True)
+        self.share = float(cells.float().mean())  # of the cells that are occupied
+        self.side = float(((high - low) / counts).min())  # of a cell, in world units
+        self._counts = [n + 2 for n in cells.shape]
         self._scale = (counts / (high - low)).tolist()
         self._shift = [1 - a * s for a, s in zip(low.tolist(), self._scale, strict=True)]
+        # a ring of occupied cells stands for everything outside
+        self._cells = F.pad(cells, (1,) * 6, value=True).reshape(-1)
+        self._near = F.pad(_dilate(cells), (1,) * 6, value=True).reshape(-1)
 
     def at(
         self,
         origins: Float[Tensor, "batch rays 3"],
         directions: Float[Tensor, "batch rays 3"],
         t: Float[Tensor, "batch rays samples"],
+        *,
+        near: bool = False,
     ) -> Bool[Tensor, "batch rays samples"]:
-        """Whether something may be at depths of rays."""
-        index = torch.zeros_like(t, dtype=torch.int32)
-        for axis, size in enumerate(self._ringed.shape):
-            scale, shift = self._scale[axis], self._shift[axis]
-            start = origins[..., axis, None] * scale + shift
-            place = torch.addcmul(start, directions[..., axis, None] * scale, t)
-            index = index * size + place.clamp_(0, size - 1).to(torch.int32)
-        return self._ringed.view(-1)[index]
+        """Whether something may be at depths of rays, or less than a cell away, with `near`."""
+        index = torch.zeros_like(t)  # whole numbers, exact in single precision below 2^24
+        for axis, count in enumerate(self._counts):
+            start = origins[..., axis, None] * self._scale[axis] + self._shift[axis]
+            place = torch.addcmul(start, directions[..., axis, None] * self._scale[axis], t)
+            index = index.mul_(count).add_(place.clamp_(0, count - 1).floor_())
+        cells = self._near if near else self._cells
+        return cells.index_select(0, index.reshape(-1).to(torch.int32)).reshape(t.shape)
 
-    def widened(self, factor: int) -> "Occupancy":
-        """Cells `factor` times as wide, occupied if anything is within one of them.
-
-        So whatever lies less than a wide cell from something is in an occupied one.
-        """
-        wide = F.max_pool3d(self.cells[None, None].float(), factor)
-        return Occupancy(F.max_pool3d(wide, 3, stride=1, padding=1)[0, 0] > 0, self.low, self.high)
-
-
-def background_shows(settings: RenderSettings) -> bool:
-    """Whether the last sample is seen by all light that gets there: softplus makes it opaque."""
-    return settings.last_back or settings.clamp_mode == "softplus"
-
-
-def rays_that_meet(
-    occupancy: Occupancy, origins: Tensor, directions: Tensor, settings: RenderSettings
-) -> Tensor:
-    """Indices of the rays (1, rays, 3) that may differ from the background; never none at all."""
-    rays = origins.shape[1]
-    if background_shows(settings):
-        return torch.arange(rays, device=origins.device)
-    wide = occupancy.widened(WIDE)
-    slack = 0.5 * (settings.ray_end - settings.ray_start) / (settings.num_steps - 1)
-    near, far = settings.ray_start - slack, settings.ray_end + slack
-    probes = 1 + math.ceil((far - near) / (2 * wide.side))
-    t = torch.linspace(near, far, probes, device=origins.device, dtype=origins.dtype)
-    met = wide.at(origins, directions, t.expand(1, rays, probes)).any(-1)[0]
-    met[0] = True
-    return met.nonzero()[:, 0]
+    def rays(
+        self,
+        origins: Float[Tensor, "1 rays 3"],
+        directions: Float[Tensor, "1 rays 3"],
+        settings: RenderSettings,
+    ) -> Int[Tensor, " met"]:
+        """Indices of the rays that may show something other than empty space; one at least."""
+        slack = 0.5 * (settings.ray_end - settings.ray_start) / (settings.num_steps - 1)
+        near, far = settings.ray_start - slack, settings.ray_end + slack
+        probes = 2 + math.floor((far - near) / (2 * self.side))  # none is further than a cell
+        t = torch.linspace(near, far, probes, device=origins.device, dtype=origins.dtype)
+        met = []
+        for o, d in zip(origins.split(RAYS, dim=1), directions.split(RAYS, dim=1), strict=True):
+            met.append(self.at(o, d, t.expand(1, o.shape[1], probes), near=True).any(-1)[0])
+        result = torch.cat(met).nonzero()[:, 0]
+        return result if len(result) else result.new_zeros(1)
 
 
 @torch.no_grad()
 def find_occupancy(field: Field, cameras: Cameras, settings: RenderSettings) -> Occupancy:
-    """Mark what is not empty in everything that the cameras may see of a field of one scene."""
-    low, high = reach(cameras, settings)
-    level = empty_level(settings)
-    cells = torch.ones(1, 1, COARSE, COARSE, COARSE, dtype=torch.bool, device=low.device)
-    cells = _occupied(field, cells, low, high, level)
-    for axis in (2, 3, 4):
-        cells = cells.repeat_interleave(REFINE, dim=axis)
-    cells = _occupied(field, cells, low, high, level)
-    return Occupancy(cells[0, 0], low, high)
-
-
-def empty_level(settings: RenderSettings) -> float:
-    """The raw density that a whole ray through it does not show."""
+    """Mark what is not empty of a field of one scene, wherever these cameras may see it."""
+    low, high = _box(cameras, settings)
     if settings.clamp_mode == "relu":
-        return 0.0
-    return math.log(math.expm1(THIN / (settings.ray_end - settings.ray_start)))
+        level = 0.0
+    else:  # softplus is never 0: empty is what a whole ray does not show
+        level = math.log(math.expm1(THIN / (settings.ray_end - settings.ray_start)))
+    everywhere = torch.ones((COARSE,) * 3, dtype=torch.bool, device=low.device)
+    cells = _occupied(field, everywhere, low, high, level)
+    if cells.float().mean() < CROWDED:
+        for axis in range(3):
+            cells = cells.repeat_interleave(FINE // COARSE, dim=axis)
+        cells = _occupied(field, cells, low, high, level)
+    return Occupancy(cells, low, high)
 
 
-def reach(cameras: Cameras, settings: RenderSettings) -> tuple[Tensor, Tensor]:
-    """Lowest and highest corner (3,) of a box around all samples of the cameras' rays."""
+def _box(cameras: Cameras, settings: RenderSettings) -> tuple[Tensor, Tensor]:
+    """Lowest and highest corner (3,) of a box around the samples of the cameras' rays."""
     origins, directions = cameras.rays(9, 9)
     ends = torch.cat([origins + directions * t for t in (settings.ray_start, settings.ray_end)])
-    low, high = ends.flatten(0, 1).aminmax(dim=0)
-    slack = 0.05 * (high - low)
+    low, high = ends.flatten(0, 1).float().aminmax(dim=0)
+    slack = 0.05 * (high - low)  # for rays between those nine
     return low - slack, high + slack
 
 
-def _occupied(field, cells, low, high, level):
-    """Of the marked `cells` (1, 1, n, n, n), those in which something may be."""
-    n = cells.shape[-1]
-    corners = F.max_pool3d(F.pad(cells.float(), (1,) * 6), 2, stride=1)[0, 0] > 0
-    index = corners.nonzero()
-    points = low + index * ((high - low) / n)
-    values = raw_density(field, points[None])[0, :, 0]
-    STAT[0] += len(points)
+def _occupied(field: Field, cells: Tensor, low: Tensor, high: Tensor, level: float) -> Tensor:
+    """Of the marked cells (n, n, n), those in which the raw density may exceed `level`."""
+    corners = F.max_pool3d(F.pad(cells.float(), (1,) * 6)[None], 2, stride=1)[0] > 0
+    points = low + corners.nonzero() * ((high - low) / len(cells))
     raw = torch.full(corners.shape, -math.inf, device=low.device)
-    raw[corners] = values
-    known = raw > VOID
-    highest = F.max_pool3d(raw[None, None], 2, stride=1)
-    lowest = -F.max_pool3d(torch.where(known, -raw, -math.inf)[None, None], 2, stride=1)
-    spread = torch.where(lowest.isfinite(), highest - lowest, 0)
-    spread = F.max_pool3d(spread, 3, stride=1, padding=1)
-    return cells & (highest + MARGIN * spread > level)
+    raw[corners] = raw_density(field, points[None])[0, :, 0].float()
+    highest = F.max_pool3d(raw[None], 2, stride=1)
+    # a wall, where a field ends, is no slope: it says nothing about the density beside it
+    lowest = -F.max_pool3d(torch.where(raw > VOID, -raw, -math.inf)[None], 2, stride=1)
+    variation = torch.where(lowest < math.inf, highest - lowest, 0)
+    variation = F.max_pool3d(variation, 3, stride=1, padding=1)
+    return cells & (highest + MARGIN * variation > level)[0]
+
+
+def _dilate(cells: Tensor) -> Tensor:
+    """Mark the neighbours of marked cells as well."""
+    return F.max_pool3d(cells[None].float(), 3, stride=1, padding=1)[0] > 0

@@ -6,12 +6,13 @@ directly. Needs scikit-image.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from skimage.measure import marching_cubes
 from torch import Tensor
 
 from ops.shapes import Float, Int
-from rendering.grid import dense_slabs
-from rendering.surface import level_surface
+from rendering.grid import voxel_lattice
 from toys.anatomy import FIGURE_RADIUS
 from toys.scenes import Figures
 
@@ -37,11 +38,19 @@ def figure_mesh(figure: Figures, resolution: int = 128) -> ToyMesh:
     if len(figure) != 1:
         raise ValueError(f"a mesh is made of one figure, got {len(figure)}")
     device, cube_size = figure.balls.device, 2 * (FIGURE_RADIUS + MARGIN)
-
-    def distance(points: Tensor) -> Tensor:
-        return figure.distance(points[None])[0]
-
-    slabs = dense_slabs(distance, resolution, cube_size, device=device)
-    vertices, faces = level_surface(torch.stack(list(slabs)), 0.0, cube_size, inside_above=False)
+    slices = []
+    for x in range(resolution):  # slice by slice, to bound memory
+        start = x * resolution**2
+        points = voxel_lattice(
+            resolution, cube_size, start=start, stop=start + resolution**2, device=device
+        )
+        slices.append(figure.distance(points[None]).reshape(resolution, resolution))
+    volume = torch.stack(slices).cpu().numpy()
+    spacing = (cube_size / (resolution - 1),) * 3
+    # Distance grows outwards: "ascent" orients the triangles so that they face outside.
+    corners, faces, _, _ = marching_cubes(volume, 0.0, spacing=spacing, gradient_direction="ascent")
+    vertices = torch.from_numpy(corners.astype(np.float32)).to(device) - cube_size / 2
     _, parts = figure.signed_distance(vertices[None])
-    return ToyMesh(vertices, faces, figure.colours[0, parts[0]])
+    return ToyMesh(
+        vertices, torch.from_numpy(faces.astype(np.int64)).to(device), figure.colours[0, parts[0]]
+    )

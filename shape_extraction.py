@@ -1,1 +1,0 @@
-"""The older name of extract_shapes.py."""

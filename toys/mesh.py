@@ -47,8 +47,8 @@ def figure_mesh(figure: Figures, resolution: int = 128) -> ToyMesh:
         slices.append(figure.distance(points[None]).reshape(resolution, resolution))
     volume = torch.stack(slices).cpu().numpy()
     spacing = (cube_size / (resolution - 1),) * 3
-    # Distance grows outwards: "ascent" orients the triangles so that they face outside.
-    corners, faces, _, _ = marching_cubes(volume, 0.0, spacing=spacing, gradient_direction="ascent")
+    # "descent", the default, is what turns triangles outwards here, where the distance ascends
+    corners, faces, _, _ = marching_cubes(volume, 0.0, spacing=spacing)
     vertices = torch.from_numpy(corners.astype(np.float32)).to(device) - cube_size / 2
     _, parts = figure.signed_distance(vertices[None])
     return ToyMesh(

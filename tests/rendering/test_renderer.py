@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from rendering.cameras import Cameras, Patch
-from rendering.renderer import LOCKED_DIRECTION, Rendering, render
+from rendering.renderer import Rendering, render
+from rendering.samples import LOCKED_DIRECTION
 from rendering.settings import RenderSettings
 
 HIERARCHICAL = pytest.mark.parametrize("hierarchical", [False, True])

@@ -6,6 +6,7 @@ and never casts a ray.
 """
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,10 @@ class Generator(nn.Module, ABC):
             z = torch.randn(AVERAGE_BATCH, self.latent_dim, generator=rng).to(self.w_avg)
             total += self.style(z, None, None).mean(0)
         self.w_avg.copy_(total / (AVERAGE_SAMPLES // AVERAGE_BATCH))
+
+    def tracking(self) -> AbstractContextManager[None]:
+        """Within, pictures also move averages that a generator keeps over what training sees."""
+        return nullcontext()
 
     def mapping_parameters(self) -> list[nn.Parameter]:
         """The mapping network's own parameters, which `unique_lr` trains more slowly."""

@@ -26,12 +26,14 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, generator: Generator) -> None:
-        """Move towards the generator's present weights."""
+        """Move towards the generator's present weights; buffers are taken over as they are."""
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         averages: list[Tensor] = list(self.module.parameters())
         weights: list[Tensor] = list(generator.parameters())
         torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+        for average, buffer in zip(self.module.buffers(), generator.buffers(), strict=True):
+            average.copy_(buffer)
 
     def state_dict(self) -> dict[str, Any]:
         """What ema.pth holds."""

@@ -84,7 +84,7 @@ def discriminator_step(
     stats: dict[str, Tensor] = {}
     players.discriminator.requires_grad_(True)
     for i, (real, draw) in enumerate(zip(chunks, draws, strict=True)):
-        with torch.no_grad():
+        with torch.no_grad(), players.generator.tracking():
             fake = players.fakes(draw, moment)
         poses = None if cameras is None else cameras[i * len(real) : (i + 1) * len(real)]
         real = real.detach().requires_grad_(stage.r1_lambda > 0)

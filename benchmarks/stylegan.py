@@ -6,8 +6,8 @@
 The reference computes literally what the ops are defined to compute: zeros are inserted, padded and
 filtered; a bias, an activation, a gain and a clamp follow each other; convolutions run at the upper
 rate; demodulation forms every kernel. Same modules, same weights, the same order of modulation; the
-two take turns, medians are compared, and results must agree. Prints JSON, on CUDA also the peaks of
-memory.
+two take turns, medians are compared, and results must agree. On the CPU, seconds are those that the
+process computes, so that neighbours do not count. Prints JSON, on CUDA also the peaks of memory.
 """
 
 import argparse
@@ -54,12 +54,12 @@ def reference_upfirdn2d(
 ) -> Tensor:
     """Insert zeros, pad, filter at the full rate, drop pixels."""
     taps = x.new_ones(1, 1) if f is None else f.to(x.dtype)
-    (up_x, up_y), (down_x, down_y) = resample._pair(up, "up"), resample._pair(down, "down")
+    (up_x, up_y), (down_x, down_y) = resample.as_pair(up, "up"), resample.as_pair(down, "down")
     batch, channels, height, width = x.shape
     x = x.reshape(batch, channels, height, 1, width, 1)
     x = F.pad(x, [0, up_x - 1, 0, 0, 0, up_y - 1])
     x = x.reshape(batch, channels, height * up_y, width * up_x)
-    x = F.pad(x, list(resample._four(padding)))
+    x = F.pad(x, list(resample.as_sides(padding)))
     taps = taps * gain ** (taps.ndim / 2)
     taps = taps if flip_filter else taps.flip(list(range(taps.ndim)))
     for kernel in [taps] if taps.ndim == 2 else [taps[None, :], taps[:, None]]:
@@ -100,7 +100,7 @@ def reference_conv2d_resample(
     flip_filter: bool = False,
 ) -> Tensor:
     """Upsample, convolve at the full rate, downsample."""
-    pads = resample._four(padding)
+    pads = resample.as_sides(padding)
     if up > 1:
         pads = resample.resample_padding(f, up=up, padding=pads)
     if down > 1:
@@ -189,11 +189,12 @@ def timed(task: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, flo
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
-    start = time.perf_counter()
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    start = clock()
     result = task()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
     return result, seconds, (peak - before) / 2**20
 

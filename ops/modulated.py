@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ops.activation import ACTIVATIONS, bias_act
 from ops.norm import EPSILON
-from ops.resample import Padding, _four, resample_padding, setup_filter, upfirdn2d
+from ops.resample import Padding, as_sides, resample_padding, setup_filter, upfirdn2d
 from ops.shapes import Float
 
 
@@ -37,7 +37,7 @@ def conv2d_resample(
     are exchanged and merged where that is cheaper; the numbers are the same up to rounding.
     """
     kh, kw = w.shape[2:]
-    x0, x1, y0, y1 = _four(padding)
+    x0, x1, y0, y1 = as_sides(padding)
     if up > 1:
         x0, x1, y0, y1 = resample_padding(f, up=up, padding=(x0, x1, y0, y1))
     if down > 1:

@@ -115,7 +115,7 @@ def upfirdn2d(
     filter is convolved, or with `flip_filter` correlated; pixels 0, `down`, 2 `down`.. are kept.
     The output is floor((size up + padding - taps) / down) + 1 wide. Constant in `f`: no gradient.
     """
-    spec = _Spec(_pair(up, "up"), _pair(down, "down"), _four(padding), flip_filter, gain)
+    spec = _Spec(as_pair(up, "up"), as_pair(down, "down"), as_sides(padding), flip_filter, gain)
     if f is None:
         if spec == _IDENTITY:
             return x
@@ -153,7 +153,7 @@ def upsample2d(
     gain: float = 1.0,
 ) -> Float[Tensor, "batch channels out_height out_width"]:
     """Enlarge `up` times, keeping the mean: `padding` adds to what the exact size takes."""
-    up_x, up_y = _pair(up, "up")
+    up_x, up_y = as_pair(up, "up")
     padding, gain = resample_padding(f, up=up, padding=padding), gain * up_x * up_y
     return upfirdn2d(x, f, up=up, padding=padding, flip_filter=flip_filter, gain=gain)
 
@@ -201,13 +201,35 @@ def resample_padding(
     f: Tensor | None, *, up: Pair = 1, down: Pair = 1, padding: Padding = 0
 ) -> tuple[int, int, int, int]:
     """The padding with which size times `up` / `down` comes out, plus the caller's own."""
-    x0, x1, y0, y1 = _four(padding)
+    x0, x1, y0, y1 = as_sides(padding)
     width, height = (1, 1) if f is None else (f.shape[-1], f.shape[0])
     (left, right), (top, bottom) = (
         _axis_padding(taps, u, d)
-        for taps, u, d in zip((width, height), _pair(up, "up"), _pair(down, "down"), strict=True)
+        for taps, u, d in zip(
+            (width, height), as_pair(up, "up"), as_pair(down, "down"), strict=True
+        )
     )
     return x0 + left, x1 + right, y0 + top, y1 + bottom
+
+
+def as_pair(value: Pair, name: str) -> tuple[int, int]:
+    """(x, y) of a factor that may be one number for both."""
+    x, y = (value, value) if isinstance(value, int) else value
+    if x < 1 or y < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return x, y
+
+
+def as_sides(padding: Padding) -> tuple[int, int, int, int]:
+    """(x before, x after, y before, y after) of a padding in any of its forms."""
+    if isinstance(padding, int):
+        return padding, padding, padding, padding
+    if len(padding) == 2:
+        return padding[0], padding[0], padding[1], padding[1]
+    if len(padding) != 4:
+        raise ValueError(f"padding must be one, two or four numbers, got {tuple(padding)}")
+    x0, x1, y0, y1 = padding
+    return x0, x1, y0, y1
 
 
 def _axis_padding(taps: int, up: int, down: int) -> tuple[int, int]:
@@ -219,24 +241,6 @@ def _axis_padding(taps: int, up: int, down: int) -> tuple[int, int]:
     if up == down == 1:
         before, after = taps // 2, (taps - 1) // 2
     return before, after
-
-
-def _pair(value: Pair, name: str) -> tuple[int, int]:
-    x, y = (value, value) if isinstance(value, int) else value
-    if x < 1 or y < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return x, y
-
-
-def _four(padding: Padding) -> tuple[int, int, int, int]:
-    if isinstance(padding, int):
-        return padding, padding, padding, padding
-    if len(padding) == 2:
-        return padding[0], padding[0], padding[1], padding[1]
-    if len(padding) != 4:
-        raise ValueError(f"padding must be one, two or four numbers, got {tuple(padding)}")
-    x0, x1, y0, y1 = padding
-    return x0, x1, y0, y1
 
 
 def _resample(x: Tensor, f: Tensor, spec: _Spec) -> Tensor:

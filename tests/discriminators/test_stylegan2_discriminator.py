@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from discriminators import stylegan2
 from discriminators.stylegan2 import ARCHITECTURES, StyleGAN2Discriminator, camera_vectors
 from rendering.cameras import Cameras, Patch
+from training.regularizers import gradient_penalty
 
 TINY: dict[str, Any] = {
     "resolution": 16,
@@ -103,6 +105,22 @@ def test_the_first_layers_can_be_frozen_but_never_the_last(count: int, frozen: i
     layers = {name.rsplit(".", 1)[0] for name in missing}
     order = ["0.fromrgb", "0.conv0", "0.conv1", "0.skip", "1.conv0", "1.conv1", "1.skip"]
     assert layers == {f"blocks.{name}" for name in order[:frozen]}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_16_bit_blocks_change_little_and_can_be_differentiated_twice(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    discriminator = tiny(architecture=architecture, fp16_channels_last=True)
+    images = torch.randn(4, 3, 16, 16, requires_grad=True)
+    exact = discriminator(images).logits.detach()
+    monkeypatch.setattr(stylegan2, "half_dtype", lambda images: torch.float16)  # as on CUDA
+    logits = discriminator(images).logits
+    assert logits.dtype == torch.float32 and not torch.equal(logits, exact)
+    assert_close(logits, exact, atol=0.01, rtol=0.01)
+    gradient_penalty(logits, images).mean().backward()
+    weights = [p for n, p in discriminator.named_parameters() if n.endswith("weight")]
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in weights)
 
 
 def test_the_number_of_channels_can_be_chosen() -> None:

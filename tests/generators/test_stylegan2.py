@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from generators import stylegan2
 from generators.stylegan2 import ARCHITECTURES, StyleGAN2
 from rendering.cameras import Cameras, Patch
 from rendering.settings import RenderSettings
+from training.regularizers import path_lengths
 
 SETTINGS = RenderSettings(16, 4, 0.5, 1.5, jitter=False)
 CHANCE = dataclasses.replace(SETTINGS, jitter=True)
@@ -225,12 +227,39 @@ def test_impossible_requests_are_refused() -> None:
         picture(generator, w[:, :5])
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_16_bit_blocks_change_the_picture_little_and_can_be_differentiated_twice(
+    architecture: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = tiny(architecture=architecture, fp16_channels_last=True).train()
+    network, w = generator.synthesis_network, styles(generator).requires_grad_()
+    noise = network.draw_noise(3)
+    exact = network(w, noise).detach()
+    monkeypatch.setattr(stylegan2, "half_dtype", lambda w, force_fp32: dtype)  # as on CUDA
+    layouts = []
+    last = network.layers[-1]
+    last.register_forward_hook(
+        lambda _m, _i, y: layouts.append(
+            (y.dtype, y.is_contiguous(memory_format=torch.channels_last))
+        )
+    )
+    mixed = network(w, noise)
+    assert layouts == [(dtype, True)] and mixed.dtype == torch.float32
+    assert not torch.equal(mixed, exact)
+    assert (mixed - exact).abs().max() < 0.03 * exact.abs().max()
+    path_lengths(mixed, w, torch.randn_like(mixed)).sum().backward()
+    assert last.weight.grad is not None and torch.isfinite(last.weight.grad).all()
+
+
 @pytest.mark.gpu
-def test_16_bit_blocks_change_the_picture_little() -> None:
-    generator = tiny().cuda()
-    w = styles(generator.cpu()).cuda()
+def test_16_bit_blocks_run_on_cuda_unless_told_otherwise() -> None:
+    generator = tiny()
+    w = styles(generator)
+    expected = picture(generator, w)
     generator.cuda()
-    exact = picture(generator, w, force_fp32=True)
-    mixed = picture(generator, w)
-    assert mixed.dtype == torch.float32 and not torch.equal(mixed, exact)
-    assert_close(mixed, exact, atol=0.02, rtol=0.02)
+    full = picture(generator, w.cuda(), force_fp32=True)
+    assert_close(full.cpu(), expected, atol=1e-3, rtol=1e-3)
+    mixed = picture(generator, w.cuda())
+    assert mixed.dtype == torch.float32 and not torch.equal(mixed, full)
+    assert_close(mixed, full, atol=0.02, rtol=0.02)

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from generators import stylegan3
 from generators.stylegan3 import StyleGAN3, input_transform
 from generators.stylegan3_schedule import layer_schedule
 from rendering.settings import RenderSettings
+from training.regularizers import path_lengths
 
 SETTINGS = RenderSettings(32, 4, 0.5, 1.5, jitter=False)
 TINY: dict[str, Any] = {
@@ -140,6 +142,22 @@ def test_layers_fit_each_other_and_the_picture(resolution: int, kernel: int) -> 
         assert size == plan.after.size
         assert plan.before.cutoff <= plan.after.cutoff <= resolution / 2
     assert plans[-1].after.size == resolution and plans[-1].is_torgb
+
+
+@pytest.mark.parametrize("config", ["T", "R"])
+def test_16_bit_layers_change_the_picture_little_and_can_be_differentiated_twice(
+    config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = tiny(config=config).train()
+    network, w = generator.synthesis_network, styles(generator).requires_grad_()
+    exact = network(w).detach()
+    monkeypatch.setattr(stylegan3, "half_dtype", lambda w, force_fp32: torch.float16)  # on CUDA
+    mixed = network(w)
+    assert mixed.dtype == torch.float32 and not torch.equal(mixed, exact)
+    assert (mixed - exact).abs().max() < 0.01 * exact.abs().max()
+    path_lengths(mixed, w, torch.randn_like(mixed)).sum().backward()
+    weights = [p for name, p in network.layers.named_parameters() if name.endswith("weight")]
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in weights)
 
 
 @pytest.mark.parametrize(

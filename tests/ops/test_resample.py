@@ -241,3 +241,17 @@ def test_what_is_no_filter_is_refused() -> None:
         setup_filter(torch.ones(2, 2, 2))
     with pytest.raises(ValueError, match="positive gain"):
         upfirdn2d(torch.ones(1, 1, 9, 9), setup_filter([1.0] * 8), gain=-1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", [{}, {"up": 2}, {"down": 2}, {"up": 2, "down": 3}])
+@pytest.mark.parametrize("taps", [[1.0, 3, 3, 1], list(range(1, 13))])
+def test_cuda_computes_the_same_with_its_gradients(taps: list[float], options: Any) -> None:
+    f, x = setup_filter(taps), torch.randn(2, 16, 12, 12)
+    results = []
+    for device in ("cpu", "cuda"):
+        given = x.to(device).requires_grad_()
+        y = upfirdn2d(given, f.to(device), padding=7, **options)
+        (gradient,) = torch.autograd.grad(y.square().sum(), given)
+        results.append((y.cpu(), gradient.cpu()))
+    assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)

@@ -63,6 +63,8 @@ class RunOptions:
 
     output_dir: Path
     load_dir: Path | None = None  # continue from this run
+    init_from: Path | None = None  # or begin with the networks of this one
+    generator_only: bool = False  # ... of which only the generator is taken
     n_epochs: int | None = None  # stop after so many passes through the data
     n_steps: int | None = None  # stop at this step
     sample_interval: int = 200  # steps between sample grids and saves
@@ -111,6 +113,8 @@ class Trainer:
         if options.load_dir is not None:
             self.state.data.close()
             self.state.data = self._open_stream(self.state.load(options.load_dir))
+        elif options.init_from is not None:
+            self.state.adopt(options.init_from, generator_only=options.generator_only)
         if options.set_step is not None:
             self.state.images = images_at(curriculum, step) * world.size
         self.state.step = step

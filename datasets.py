@@ -25,7 +25,6 @@ import tempfile
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -38,7 +37,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from image_files import ImageFiles, find_images, read_annotations, some
+from image_files import ImageFiles, find_images, in_threads, read_annotations, some
 from ops.registry import Registry
 from ops.shapes import Bool, Float, Int
 
@@ -226,9 +225,7 @@ def open_dataset(
         cache_dir / "images" / f"{identity}.u8",
         len(names),
         _record_type(img_size),
-        lambda: iter(
-            tqdm(_parallel_map(work, names, num_workers), label, len(names), disable=quiet)
-        ),
+        lambda: iter(tqdm(in_threads(work, names, num_workers), label, len(names), disable=quiet)),
     )
     rows = np.flatnonzero(records["readable"])
     return ImageDataset(
@@ -310,19 +307,6 @@ def _decode_record(
         logger.warning("skipping %s: %s", name, error)
     record["checksum"] = _checksum(record)
     return record
-
-
-def _parallel_map(
-    work: Callable[[str], np.void], names: list[str], num_workers: int
-) -> Iterator[np.void]:
-    """Map in order, with threads (Pillow decodes without Python's lock), some names ahead."""
-    if num_workers < 1:
-        yield from map(work, names)
-        return
-    ahead = 32 * num_workers
-    with ThreadPoolExecutor(num_workers) as pool:
-        for start in range(0, len(names), ahead):
-            yield from pool.map(work, names[start : start + ahead])
 
 
 # ---- the cache of decoded pictures

@@ -167,12 +167,18 @@ def test_absent_and_null_tables_mean_none(tree):
         ({"labels": [["b.png", 1, 2]]}, r"labels holds \['b.png', 1, 2\] in place of a pair"),
         ({"labels": [[3, 1]]}, r"labels holds \[3, 1\] in place of a pair"),
         ({"labels": LABELS | {"d.png": 1}}, "labels names 'd.png', and there is no such image"),
-        ({"labels": {"b.png": 1}}, r"labels lacks 2 of the images: x/a b.jpg, x/ü/c.WEBP"),
+        (
+            {"labels": {"b.png": 1}},
+            r"has 1 entries for 3 images; it lacks 2 of the images: x/a b.jpg, x/ü/c.WEBP",
+        ),
         ({"labels": LABELS | {"tree/b.png": 1}}, "labels has two entries for b.png"),
         ({"labels": LABELS | {"b.png": -1}}, "labels of 'b.png' must be a class .*, got -1"),
         ({"labels": LABELS | {"b.png": 1.5}}, "labels of 'b.png' must be a class .*, got 1.5"),
         ({"labels": LABELS | {"b.png": True}}, "labels of 'b.png' must be a class .*, got True"),
-        ({"labels": LABELS | {"b.png": [0.0] * 25}}, "labels of 'b.png' must be .*integer"),
+        (
+            {"labels": LABELS | {"b.png": [0.0] * 25}},
+            r"'b.png' is 25 numbers, and that of 'x/a b.jpg' a class",
+        ),
         (
             {"camera_angles": ANGLES | {"b.png": [1, 2]}},
             r"angles of 'b.png' must be three .*\[1, 2",

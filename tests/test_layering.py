@@ -26,7 +26,17 @@ TABLE: dict[str, set[str]] = {
     "stages": {"rendering.settings", "ops.registry"},
     "curriculums": {"stages", "rendering.settings", "ops.registry"},
     "image_files": set(),
-    "datasets": {"image_files", "rendering.cameras", "ops", "toys"},
+    "image_windows": set(),
+    "datasets": {"image_files", "rendering", "ops", "toys"},
+    "dataset_sources": {"image_files", "rendering.camera_labels"},
+    "dataset_writer": {
+        "dataset_sources",
+        "datasets",
+        "image_files",
+        "image_windows",
+        "rendering.camera_labels",
+        "toys",
+    },
     "inference": {"curriculums", "stages", "generators", "rendering"},
     "interop": {"generators", "discriminators", "siren", "ops"},
 }

@@ -119,10 +119,9 @@ def source_annotations(
     return notes, extra, remarks
 
 
-def mirror_yaw(notes: Annotations, extra: dict[str, Any], given: float | None) -> float | None:
+def mirror_yaw(notes: Annotations, given: float | None) -> float | None:
     """The yaw that mirrored cameras keep; None where there are none."""
-    if given is None and isinstance(extra.get("camera"), dict):
-        given = extra["camera"].get("frontal_yaw")
+    given = notes.camera.get("frontal_yaw") if given is None else given
     if given is not None:
         return float(given)
     if notes.camera_angles is not None:

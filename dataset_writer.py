@@ -81,7 +81,7 @@ def write_dataset(
         check_target(transform, resolution)
     files, listed = open_source(source)
     notes, extra, remarks = source_annotations(files, listed, labels)
-    yaw = mirror_yaw(notes, extra, frontal_yaw) if mirror else None
+    yaw = mirror_yaw(notes, frontal_yaw) if mirror else None
     names = files.names[:max_images]
     report = Report(0, notes=remarks)
     if len(names) < len(files.names):
@@ -147,7 +147,9 @@ def _table(notes: Annotations, entries: list[Entry], yaw: float | None) -> dict[
             [windowed_label(notes.camera_labels[i], w) for i, w in zip(index, windows, strict=True)]
         )
         if yaw is not None:
-            flipped = mirror_labels(torch.from_numpy(kept), yaw).numpy()
+            flipped = mirror_labels(
+                torch.from_numpy(kept), yaw, notes.camera.get("up", "y")
+            ).numpy()
             kept = np.where(mirrored[:, None], flipped, kept)
         table["labels"] = _pairs(names, kept)
     if notes.camera_angles is not None:

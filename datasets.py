@@ -10,7 +10,7 @@ mirror image. Transparency is laid over white.
 
 Cameras and classes come from a dataset.json (see `image_files`); angles are those of
 `rendering.cameras`. Flipping a picture mirrors its camera at the vertical plane of `frontal_yaw`
-(pi/2; 0 for data whose frontal cameras have yaw 0) and reverses its roll.
+(dataset.json's, else pi/2; 0 for data whose frontal cameras have yaw 0) and reverses its roll.
 """
 
 import errno
@@ -40,21 +40,33 @@ from tqdm import tqdm
 from image_files import ImageFiles, find_images, in_threads, read_annotations, some
 from ops.registry import Registry
 from ops.shapes import Bool, Float, Int
+from rendering.camera_labels import check_camera_labels, mirror_labels
+from rendering.empirical_poses import (
+    FRONTAL_YAW,
+    EmpiricalPoses,
+    PoseReport,
+    check_angles,
+    check_labels,
+)
 
 logger = logging.getLogger("perigan")
 
 CACHE_VERSION = 1  # raise when decoding or a recipe changes its numbers
 CHECKED_BYTES = 2**28  # of a cache file that is opened, so much is held against its checksums
-FRONTAL_YAW = math.pi / 2  # as rendering.cameras has it
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Pictures in [-1, 1], the angles (yaw, pitch, roll) of their cameras, and their classes."""
+    """Pictures in [-1, 1] with what is known of each.
+
+    `camera_angles` are yaw, pitch, roll; `labels` class numbers; `camera_labels` cam2world and
+    intrinsics (`rendering.camera_labels`).
+    """
 
     images: Float[Tensor, "batch 3 height width"]
     camera_angles: Float[Tensor, "batch 3"] | None = None
     labels: Int[Tensor, " batch"] | None = None
+    camera_labels: Float[Tensor, "batch 25"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -68,15 +80,17 @@ class ImageBatch:
         return self._each(lambda t: t.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "ImageBatch":
-        angles = None if self.camera_angles is None else change(self.camera_angles)
-        labels = None if self.labels is None else change(self.labels)
-        return ImageBatch(change(self.images), angles, labels)
+        known = (self.camera_angles, self.labels, self.camera_labels)
+        rest = (None if values is None else change(values) for values in known)
+        return ImageBatch(change(self.images), *rest)
 
 
 class ImageDataset:
     """Decoded square pictures and what is known about them.
 
     `skipped` names the files that could not be read; `identity` changes whenever the pixels may.
+    With `xflip`, picture N + i is the mirror image of picture i, and the length is 2 N; the
+    attributes `camera_angles`, `labels` and `camera_labels` are of the first N.
     """
 
     def __init__(
@@ -86,40 +100,85 @@ class ImageDataset:
         rows: np.ndarray | None = None,  # which of them belong to the data set; None: all
         camera_angles: Tensor | None = None,  # (N, 3): yaw, pitch, roll of those that belong
         labels: Tensor | None = None,  # (N,), int64, from 0
+        num_classes: int | None = None,  # None: one more than the largest label
+        camera_labels: Tensor | None = None,  # (N, 25): cam2world and intrinsics
         mirror: float = 0.0,  # probability that training flips a picture left to right
+        xflip: bool = False,  # append the mirror image of every picture
         frontal_yaw: float = FRONTAL_YAW,  # yaw of the cameras in the plane of symmetry
+        up: str = "y",  # the axis of the camera labels' world that points upwards
         identity: str = "",
         skipped: tuple[str, ...] = (),
     ) -> None:
         self._images = images
         self._rows = np.arange(len(images)) if rows is None else rows
         self.img_size: int = images.shape[1]
-        self.camera_angles, self.labels = camera_angles, labels
-        self.mirror, self.frontal_yaw = mirror, frontal_yaw
+        self.camera_angles, self.labels, self.camera_labels = camera_angles, labels, camera_labels
+        self.mirror, self.xflip, self.frontal_yaw, self.up = mirror, xflip, frontal_yaw, up
         self.identity, self.skipped = identity, skipped
+        if num_classes is None:
+            num_classes = 0 if labels is None else int(labels.max()) + 1
+        self.num_classes: int = num_classes  # 0 without labels
 
     def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def num_classes(self) -> int:
-        """One more than the largest label, 0 without labels."""
-        return 0 if self.labels is None else int(self.labels.max()) + 1
+        return len(self._rows) * (2 if self.xflip else 1)
 
     def batch(
         self, indices: Int[Tensor, " batch"], flip: Bool[Tensor, " batch"] | None = None
     ) -> ImageBatch:
         """Pictures `indices`, on the CPU; those where `flip` is set left to right."""
+        if self.xflip:
+            copies = indices >= len(self._rows)
+            flip = copies if flip is None else copies ^ flip
+            indices = indices % len(self._rows)
         pixels = torch.from_numpy(self._images[self._rows[indices.numpy()]]).permute(0, 3, 1, 2)
-        angles = None if self.camera_angles is None else self.camera_angles[indices]
         if flip is not None:
             pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
+        images = pixels.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
+        labels = None if self.labels is None else self.labels[indices]
+        return ImageBatch(images, *self._cameras(indices, flip, labels))
+
+    def _cameras(
+        self, indices: Tensor, flip: Tensor | None, labels: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Angles, classes and camera labels of a batch, those of flipped pictures mirrored."""
+        angles = None if self.camera_angles is None else self.camera_angles[indices]
+        matrices = None if self.camera_labels is None else self.camera_labels[indices]
         if flip is not None and angles is not None:
             yaw, pitch, roll = angles.unbind(1)
             mirrored = torch.stack([2 * self.frontal_yaw - yaw, pitch, -roll], dim=1)
             angles = torch.where(flip[:, None], mirrored, angles)
-        images = pixels.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
-        return ImageBatch(images, angles, None if self.labels is None else self.labels[indices])
+        if flip is not None and matrices is not None:
+            mirrored = mirror_labels(matrices, self.frontal_yaw, self.up)
+            matrices = torch.where(flip[:, None], mirrored, matrices)
+        return angles, labels, matrices
+
+    def poses(self, fov: float | None = None, radius: float = 1.0) -> EmpiricalPoses:
+        """The pictures' cameras as a distribution to draw from.
+
+        `camera_angles` need a field of view (degrees) and a distance; camera labels, which are
+        taken where there are no angles, know theirs. Raises ValueError where there are neither.
+        """
+        chance = 0.5 if self.xflip else self.mirror
+        options = {"mirror": chance, "frontal_yaw": self.frontal_yaw}
+        if self.camera_angles is not None:
+            if fov is None:
+                raise ValueError("poses of camera_angles need a fov, in degrees")
+            return EmpiricalPoses.from_angles(self.camera_angles, fov, radius, **options)
+        if self.camera_labels is not None:
+            return EmpiricalPoses.from_labels(self.camera_labels, **options, up=self.up)
+        raise ValueError(
+            "drawing cameras from the data set needs camera_angles, or camera labels of 25 "
+            "numbers, in its dataset.json, which has neither; draw them from a law "
+            '(sample_dist "gaussian" or "uniform") or add them'
+        )
+
+    def check_cameras(self) -> PoseReport | None:
+        """How the cameras are distributed and what is wrong about it; None without cameras."""
+        if self.camera_angles is not None:
+            return check_angles(self.camera_angles, self.frontal_yaw)
+        if self.camera_labels is not None:
+            return check_labels(self.camera_labels, self.frontal_yaw, self.up)
+        return None
 
 
 # ---- recipes
@@ -190,11 +249,12 @@ def open_dataset(
     *,
     nearest: bool = False,  # resize as the original does, aliasing and all
     mirror: bool | None = None,  # flip at random; None: what the recipe says
+    xflip: bool = False,  # in place of that, append the mirror image of every picture
     max_images: int | None = None,  # a random subset of so many files, always the same
     cache_dir: Path | str | None = None,  # None: PERIGAN_CACHE, else ~/.cache/perigan
     num_workers: int = 0,  # threads that decode; 0: the calling one
     progress: bool = True,  # show a progress bar while decoding
-    frontal_yaw: float = FRONTAL_YAW,  # yaw of a frontal camera, for flipped pictures
+    frontal_yaw: float | None = None,  # of flipped pictures; None: dataset.json's, else pi/2
     toys_num: int = 4000,  # pictures that "Toys" draws where `path` is empty
     toys_seed: int = 0,
 ) -> ImageDataset:
@@ -208,6 +268,8 @@ def open_dataset(
     for option, value in (("img_size", img_size), ("max_images", max_images)):
         if value is not None and value < 1:
             raise ValueError(f"{option} must be at least 1, got {value}")
+    if mirror and xflip:
+        raise ValueError("mirror and xflip exclude each other: random flips, or a copy of each")
     cache_dir = Path(cache_dir or _default_cache_dir())
     if not str(path) and recipe.make is not None:
         path = recipe.make(toys_num, img_size, toys_seed, cache_dir)
@@ -215,6 +277,9 @@ def open_dataset(
         raise ValueError("dataset_path is empty: give --dataset_path, a glob, a folder or a zip")
     files = find_images(str(path))
     notes = read_annotations(files)
+    if notes.camera_labels is not None:
+        labels = torch.from_numpy(notes.camera_labels)
+        check_camera_labels(labels, files.names, f"{notes.where}: labels")
     chosen = _subset(len(files.names), max_images)
     names = [files.names[i] for i in chosen]
     key = [CACHE_VERSION, DATASETS.canonical(name), img_size, nearest, files.stamps(names)]
@@ -228,16 +293,24 @@ def open_dataset(
         lambda: iter(tqdm(in_threads(work, names, num_workers), label, len(names), disable=quiet)),
     )
     rows = np.flatnonzero(records["readable"])
-    return ImageDataset(
+    skipped = _report_skipped(str(path), names, records["readable"])
+    front = notes.camera.get("frontal_yaw", FRONTAL_YAW)
+    dataset = ImageDataset(
         records["image"],
         rows=rows,
         camera_angles=_pick(notes.camera_angles, chosen[rows]),
         labels=_pick(notes.labels, chosen[rows]),
-        mirror=0.5 if (recipe.mirror if mirror is None else mirror) else 0.0,
-        frontal_yaw=frontal_yaw,
+        num_classes=notes.num_classes,
+        camera_labels=_pick(notes.camera_labels, chosen[rows]),
+        mirror=0.5 if not xflip and (recipe.mirror if mirror is None else mirror) else 0.0,
+        xflip=xflip,
+        frontal_yaw=front if frontal_yaw is None else frontal_yaw,
+        up=notes.camera.get("up", "y"),
         identity=identity,
-        skipped=_report_skipped(str(path), names, records["readable"]),
+        skipped=skipped,
     )
+    _report_cameras(notes.where, dataset)
+    return dataset
 
 
 def _default_cache_dir() -> Path:
@@ -263,6 +336,12 @@ def _report_skipped(path: str, names: list[str], readable: np.ndarray) -> tuple[
     if skipped:
         logger.warning("%s and are left out: %s", message, some(skipped))
     return skipped
+
+
+def _report_cameras(where: str, dataset: ImageDataset) -> None:
+    report = dataset.check_cameras()
+    for problem in report.problems if report is not None else ():
+        logger.warning("%s: %s", where, problem)
 
 
 # ---- decoding

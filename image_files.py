@@ -10,7 +10,9 @@ formats of EpiGRAF and StyleGAN). Every picture needs an entry, and every entry 
 glob may leave pictures out.
 
 All labels of a table are of one kind: class numbers from 0, one-hot vectors of classes, or the 25
-numbers of a camera (EG3D's format, see `rendering.camera_labels`). Other keys are not looked at.
+numbers of a camera (EG3D's format, see `rendering.camera_labels`). "camera" may hold "frontal_yaw",
+the yaw from which figures are seen in the face, and "up", the world's axis that points upwards.
+Other keys are not looked at.
 """
 
 import glob
@@ -21,7 +23,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -30,6 +32,7 @@ from PIL import Image
 
 TABLE = "dataset.json"
 CAMERA_NUMBERS = 25  # of a label that describes a camera: cam2world 4 x 4, intrinsics 3 x 3
+UP_AXES = ("y", "z")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -65,6 +68,7 @@ class Annotations:
     labels: np.ndarray | None = None  # (N,) class numbers, int64
     num_classes: int = 0  # of the whole table; 0: no classes
     camera_labels: np.ndarray | None = None  # (N, 25) cam2world and intrinsics, float32
+    camera: dict[str, Any] = field(default_factory=dict)  # "camera": what all pictures share
     where: str = ""  # the table, for messages
 
 
@@ -176,7 +180,7 @@ def read_annotations(files: ImageFiles) -> Annotations:
         return _values(files, f"{where}: {key}", entries, find, check)
 
     angles, labels = values("camera_angles", _angles), values("labels", _label)
-    notes = Annotations(where=where if table else "")
+    notes = Annotations(camera=_camera(where, content), where=where if table else "")
     if angles is not None:
         notes = replace(notes, camera_angles=np.array(angles, np.float32))
     if labels is not None:
@@ -208,6 +212,19 @@ def _with_labels(notes: Annotations, names: list[str], labels: list[Any]) -> Ann
         f"one-hot vector of classes or the {CAMERA_NUMBERS} numbers of a camera (cam2world 4 x 4, "
         "then normalised intrinsics 3 x 3, by rows)"
     )
+
+
+def _camera(where: str, content: dict[str, Any]) -> dict[str, Any]:
+    """What is said of all cameras, as far as it is known here."""
+    camera = content.get("camera") or {}
+    if not isinstance(camera, dict):
+        raise ValueError(f"{where}: camera must be a dictionary, got {_short(camera)}")
+    yaw, up = camera.get("frontal_yaw", 0.0), camera.get("up", "y")
+    if not _is_number(yaw):
+        raise ValueError(f"{where}: camera.frontal_yaw must be a number, got {_short(yaw)}")
+    if up not in UP_AXES:
+        raise ValueError(f"{where}: camera.up must be one of {UP_AXES}, got {_short(up)}")
+    return camera
 
 
 def _depth(name: str) -> int:

@@ -91,7 +91,7 @@ def cameras_from_labels(
     than fy, skew, a principal point off the centre.
     """
     check_camera_labels(labels, names, where)
-    cam2world, intrinsics = _split(labels)
+    _, intrinsics = _split(labels)
     focal, skew = intrinsics[:, 0, 0], intrinsics[:, 0, 1]
     reason = "a camera with one field of view cannot say that; cut and resize the pictures so that"
     unequal = (intrinsics[:, 1, 1] - focal).abs() > EXACT * focal
@@ -103,8 +103,13 @@ def cameras_from_labels(
     if off.any():
         text = f"its principal point is not (0.5, 0.5): {reason} it is their centre"
         _refuse(off, names, where, text)
-    fov = torch.rad2deg(2 * torch.atan(0.5 / focal))
-    return Cameras(_turn_axes(cam2world), fov)
+    return raw_cameras(labels)
+
+
+def raw_cameras(labels: Float[Tensor, "batch 25"]) -> Cameras:
+    """Our cameras of the labels, unchecked: all that the intrinsics give is fx."""
+    cam2world, intrinsics = _split(labels)
+    return Cameras(_turn_axes(cam2world), torch.rad2deg(2 * torch.atan(0.5 / intrinsics[:, 0, 0])))
 
 
 def labels_from_cameras(cameras: Cameras) -> Float[Tensor, "batch 25"]:
@@ -130,23 +135,30 @@ def orbit_angles(
     Raises ValueError for cameras that do not look at it, or that stand on the vertical through it,
     where yaw and roll cannot be told apart.
     """
-    turned = _y_up(cameras, up)
-    center = torch.tensor(pivot, dtype=torch.float64) @ _to_y_up(up).T
-    offset = turned.origin.double() - center.to(turned.origin.device)
-    right, _, back = turned.cam2world[:, :3, :3].double().unbind(2)
+    center = torch.tensor(pivot, dtype=torch.float64).to(cameras.origin.device)
+    offset, back = cameras.origin.double() - center, cameras.cam2world[:, :3, 2].double()
     radius = offset.norm(dim=1)
-    outward = offset / radius[:, None]
-    if (missed := ((back - outward).norm(dim=1) > EXACT) | ~(radius > 0)).any():
+    if (missed := ((back - offset / radius[:, None]).norm(dim=1) <= EXACT).logical_not()).any():
         _refuse(missed, names, where, f"it does not look at {_point(pivot)}: {_advice(cameras)}")
-    polar = back[:, [0, 2]].norm(dim=1)
-    if (poles := polar < EXACT).any():
+    angles = orientation_angles(cameras, up)
+    if (poles := angles[:, 1].sin() < EXACT).any():
         text = "it looks straight up or down, where yaw and roll cannot be told apart"
         _refuse(poles, names, where, text)
-    yaw, pitch = torch.atan2(back[:, 2], back[:, 0]), torch.atan2(polar, back[:, 1])
+    return OrbitAngles(angles, radius.to(angles.dtype), cameras.fov)
+
+
+def orientation_angles(cameras: Cameras, up: str = "y") -> Float[Tensor, "batch 3"]:
+    """Yaw, pitch and roll in radians of the directions in which cameras look, wherever they stand.
+
+    At the poles, yaw and roll are one of many pairs that describe the same camera.
+    """
+    rotation = _to_y_up(up).to(cameras.origin.device) @ cameras.cam2world[:, :3, :3].double()
+    right, _, back = rotation.unbind(2)
+    pitch = torch.atan2(back[:, [0, 2]].norm(dim=1), back[:, 1])
+    yaw = torch.atan2(back[:, 2], back[:, 0])
     level = Cameras.from_angles(yaw, pitch, 60.0).cam2world[:, :3]
     roll = torch.atan2((right * level[..., 1]).sum(1), (right * level[..., 0]).sum(1))
-    dtype = cameras.cam2world.dtype
-    return OrbitAngles(torch.stack([yaw, pitch, roll], 1).to(dtype), radius.to(dtype), cameras.fov)
+    return torch.stack([yaw, pitch, roll], 1).to(cameras.cam2world.dtype)
 
 
 def cameras_from_orbit(
@@ -219,12 +231,6 @@ def _to_y_up(up: str) -> Tensor:
         [[1.0, 0, 0], [0, 1, 0], [0, 0, 1]] if up == "y" else [[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]
     )
     return torch.tensor(rows, dtype=torch.float64)
-
-
-def _y_up(cameras: Cameras, up: str) -> Cameras:
-    cam2world = cameras.cam2world.clone()
-    cam2world[:, :3] = _to_y_up(up).to(cam2world) @ cam2world[:, :3]
-    return replace(cameras, cam2world=cam2world, angles=None)
 
 
 def _check_intrinsics(intrinsics: Tensor, refuse: Refuse) -> None:

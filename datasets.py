@@ -13,19 +13,13 @@ Cameras and classes come from a dataset.json (see `image_files`); angles are tho
 (dataset.json's, else pi/2; 0 for data whose frontal cameras have yaw 0) and reverses its roll.
 """
 
-import errno
 import hashlib
 import io
 import json
 import logging
-import math
 import os
-import shutil
 import tempfile
-import uuid
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +31,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
+from image_cache import cached, checksum, record_type
 from image_files import ImageFiles, find_images, in_threads, read_annotations, some
 from ops.registry import Registry
 from ops.shapes import Bool, Float, Int
@@ -52,7 +47,6 @@ from rendering.empirical_poses import (
 logger = logging.getLogger("perigan")
 
 CACHE_VERSION = 1  # raise when decoding or a recipe changes its numbers
-CHECKED_BYTES = 2**28  # of a cache file that is opened, so much is held against its checksums
 
 
 @dataclass(frozen=True)
@@ -286,10 +280,10 @@ def open_dataset(
     identity = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     label, quiet = f"reading {name} at {img_size}x{img_size}", not progress
     work = partial(_decode_record, files, recipe, img_size, nearest)
-    records = _cached(
+    records = cached(
         cache_dir / "images" / f"{identity}.u8",
         len(names),
-        _record_type(img_size),
+        record_type(img_size),
         lambda: iter(tqdm(in_threads(work, names, num_workers), label, len(names), disable=quiet)),
     )
     rows = np.flatnonzero(records["readable"])
@@ -364,19 +358,10 @@ def decode_image(data: bytes) -> Image.Image:
     return image.convert("RGB")
 
 
-def _record_type(img_size: int) -> np.dtype:
-    image = ("image", np.uint8, (img_size, img_size, 3))
-    return np.dtype([("checksum", "<u4"), ("readable", np.bool_), image])
-
-
-def _checksum(record: np.void) -> int:
-    return zlib.crc32(record["image"].tobytes(), int(record["readable"]))
-
-
 def _decode_record(
     files: ImageFiles, recipe: Recipe, img_size: int, nearest: bool, name: str
 ) -> np.void:
-    record = np.zeros(1, _record_type(img_size))[0]
+    record = np.zeros(1, record_type(img_size))[0]
     try:
         record["image"] = recipe.prepare(decode_image(files.read(name)), img_size, nearest)
         record["readable"] = True
@@ -384,76 +369,5 @@ def _decode_record(
         if isinstance(error, OSError) and error.errno is not None:  # but this is not its fault
             raise ValueError(f"cannot read {name!r} of {files.path!r}: {error}") from error
         logger.warning("skipping %s: %s", name, error)
-    record["checksum"] = _checksum(record)
+    record["checksum"] = checksum(record)
     return record
-
-
-# ---- the cache of decoded pictures
-
-
-def _cached(
-    file: Path, count: int, record_type: np.dtype, decode: Callable[[], Iterator[np.void]]
-) -> np.ndarray:
-    """The records in `file`, decoded into it if need be; in memory where that cannot be done."""
-    records = _open_cache(file, count, record_type)
-    try:
-        if records is None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with _lock(file):
-                # while this process waited, another may have done the work
-                records = _open_cache(file, count, record_type)
-                if records is None:
-                    _write_cache(file, count * record_type.itemsize, decode())
-                    records = _open_cache(file, count, record_type)
-    except OSError as error:
-        logger.warning("cannot cache images in %s (%s): keeping them in memory", file, error)
-    if records is None:
-        records = np.empty(count, record_type)
-        for i, record in enumerate(decode()):
-            records[i] = record
-    return records
-
-
-def _open_cache(file: Path, count: int, record_type: np.dtype) -> np.ndarray | None:
-    """Map a complete and undamaged cache file, read-only; None if there is none."""
-    try:
-        if file.stat().st_size != count * record_type.itemsize:
-            return None
-        records = np.memmap(file, record_type, mode="r", shape=(count,))
-    except OSError:
-        return None
-    sample = records[:: math.ceil(records.nbytes / CHECKED_BYTES)]
-    return records if all(_checksum(r) == r["checksum"] for r in sample) else None
-
-
-def _write_cache(file: Path, size: int, records: Iterator[np.void]) -> None:
-    """Write next to `file`, then take its place: no reader ever sees half of it."""
-    for left in file.parent.glob(f"{file.stem}.*.tmp"):  # by a process that was killed
-        left.unlink(missing_ok=True)
-    if file.exists():
-        logger.warning("%s is damaged: decoding the images again", file)
-    if shutil.disk_usage(file.parent).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    temporary = file.with_name(f"{file.stem}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as output:
-            for record in records:
-                output.write(record.tobytes())
-            output.flush()
-            os.fsync(output.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-@contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    """Let one process in at a time; where the system has no locks, all at once."""
-    with open(file.with_suffix(".lock"), "w") as lock:
-        with suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -311,7 +311,7 @@ def _angles(value: Any) -> list[float]:
     if not isinstance(value, list) or len(value) != 3 or not all(map(_is_number, value)):
         raise ValueError("must be three finite numbers (yaw, pitch, roll)")
     if not -1e-4 <= value[1] <= math.pi + 1e-4:
-        raise ValueError("must have a pitch between 0 and pi (radians)")
+        raise ValueError("must have a pitch between 0 and pi (radians from +y; pi/2 - elevation)")
     return value
 
 

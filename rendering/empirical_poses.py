@@ -146,7 +146,7 @@ def check_angles(
         float(pitch.mean()), float(pitch.std(correction=0)), float(pitch.min()), float(pitch.max())
     )
     report = PoseReport(len(angles), around, spreads, tilt, length < SPREAD_OUT)
-    problems = [*_range_problems(angles), *_degenerate(report)]
+    problems = _range_problems(angles) or _degenerate(report)
     if not problems and not report.all_round:
         problems = _off_centre(report, frontal_yaw)
     return replace(report, problems=tuple(problems))

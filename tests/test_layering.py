@@ -26,8 +26,9 @@ TABLE: dict[str, set[str]] = {
     "stages": {"rendering.settings", "ops.registry"},
     "curriculums": {"stages", "rendering.settings", "ops.registry"},
     "image_files": set(),
+    "image_cache": set(),
     "image_windows": set(),
-    "datasets": {"image_files", "rendering", "ops", "toys"},
+    "datasets": {"image_cache", "image_files", "rendering", "ops", "toys"},
     "dataset_sources": {"image_files", "rendering.camera_labels"},
     "dataset_writer": {
         "dataset_sources",

@@ -82,7 +82,7 @@ class PoseEncoder(nn.Module):
     def forward(self, yaw_pitch: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch features"]:
         """The condition of each pose."""
         angles = yaw_pitch
-        if self.training and self.noise_std > 0:
+        if self.training and self.noise_std > 0 and len(angles) > 1:  # one alone has no spread
             noise = self._draw(torch.randn, angles)
             angles = angles + self.noise_std * noise * angles.std(0, keepdim=True)
         turns = angles.sign() * torch.remainder(angles.abs(), math.tau) / math.tau

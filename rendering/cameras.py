@@ -56,8 +56,9 @@ def pixel_axes(
     y = torch.linspace(1, -1, height, device=device, dtype=dtype).expand(len(like), height)
     if patch is not None:
         scale, offset = patch.scale.to(x)[:, None], patch.offset.to(x)
-        x = (x + 1) * scale - 1 + 2 * offset[:, :1]
-        y = (y + 1) * scale - 1 + 2 * offset[:, 1:]
+        # so ordered that the window which is all of the image changes no bit
+        x = x * scale + (scale - 1 + 2 * offset[:, :1])
+        y = y * scale + (scale - 1 + 2 * offset[:, 1:])
     return x, y
 
 

@@ -11,8 +11,6 @@ NOT_YET: dict[tuple[str, str | None], int] = {
     ("stylegan-tools", "avg_spectra"): 4,
     ("stylegan-tools", "dataset_tool"): 5,
     ("stylegan-tools", "uint8_conversion"): 3,
-    ("epigraf", "losses"): 6,
-    ("epigraf", "patches"): 6,
     ("projected_gan", None): 7,
     ("raycond", None): 8,
 }

@@ -292,13 +292,12 @@ def names_with(case: Case, part: str) -> list[str]:
     return [name.removeprefix("out/") for name in case.names if part in name]
 
 
-def is_camera_law(case: Case) -> bool:
-    return "sampling" in case.config
-
-
-@pytest.mark.parametrize(
-    "case", [p for p in cases_of("epigraf", "camera") if is_camera_law(p.values[0])]
+camera_laws = pytest.mark.parametrize(
+    "case", [p for p in cases_of("epigraf", "camera") if "sampling" in p.values[0].config]
 )
+
+
+@camera_laws
 def test_cameras_and_rays(case: Case) -> None:
     config, inputs = case.config, inputs_of(case)
     cameras = cameras_of(inputs["angles"], config)
@@ -334,9 +333,7 @@ def test_cameras_and_rays(case: Case) -> None:
     assert_outputs(case, actual, only=lambda name: name in actual)
 
 
-@pytest.mark.parametrize(
-    "case", [p for p in cases_of("epigraf", "camera") if is_camera_law(p.values[0])]
-)
+@camera_laws
 def test_poses_of_given_draws(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     config, inputs = case.config["sampling"], inputs_of(case)
     actual = {}
@@ -359,9 +356,7 @@ def test_poses_of_given_draws(case: Case, monkeypatch: pytest.MonkeyPatch) -> No
     assert_outputs(case, actual, only=lambda name: name in actual)
 
 
-@pytest.mark.parametrize(
-    "case", [p for p in cases_of("epigraf", "camera") if is_camera_law(p.values[0])]
-)
+@camera_laws
 def test_frustums_fit_into_cubes_as_the_originals(case: Case) -> None:
     given = case.tensor("in/frustum_params").double().tolist()
     fits = [frustum_reach(*frustum) <= half_cube for *frustum, half_cube in given]

@@ -34,6 +34,9 @@ class Trajectory(Protocol):
 
 TRAJECTORIES: Registry[Trajectory] = Registry("trajectory")
 
+# how many frames the originals give a path
+FRAMES = {"front": 36, "orbit": 36, "front_circle": 64, "points": 3, "line": 16, "wiggle": 16}
+
 
 @TRAJECTORIES.register("front")
 def front(

@@ -9,33 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_runs import TINY, run_main
+from tiny_runs import TINY, run_main, write_run
 
-from curriculums import Curriculum, stage_at, with_overrides
+from curriculums import stage_at, with_overrides
 from generators.pigan import PiGAN
-from inference.checkpoint import build_generator, network_state, read_file, save_files
+from inference.checkpoint import read_file, save_files
 from rendering.settings import RenderSettings
 
 SCRIPT = "render_multiview_images.py"
 SIZE = 8
-
-
-def write_run(directory: Path, *changes: str, step: int = 3, curriculum: Curriculum = TINY) -> Path:
-    """A run's directory; the average in ema.pth has other weights than the generator."""
-    curriculum = with_overrides(curriculum, list(changes))
-    states = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        generator, record = build_generator(stage_at(curriculum, 0))
-        with torch.no_grad():  # so that there is something to be seen
-            generator.get_parameter("siren.final_layer.weight").mul_(100)
-        generator.update_w_avg()
-        states.append(network_state(generator, record, step))
-    save_files(
-        directory,
-        {"generator.pth": {**states[0], "curriculum": curriculum}, "ema.pth": states[1]},
-    )
-    return directory
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def add_trajectory(parser: argparse.ArgumentParser, default: str = "front") -> N
     add("--trajectory", type=_trajectory, default=default, metavar="NAME",
         help=f"one of {', '.join(TRAJECTORIES)} ({default})")  # fmt: skip
     add("--num_frames", type=positive,
-        help="frames of the path (36; front_circle 64, line, wiggle 16, points 1 each)")  # fmt: skip
+        help="frames (36; front_circle 64, line and wiggle 16, points one each)")  # fmt: skip
     add("--fov", type=float, help="degrees of view, in place of the curriculum's")
     for name, meaning in NUMBERS.items():
         add(f"--{name}", type=float, metavar="X", help=meaning)

@@ -32,6 +32,15 @@ def interpolate_loop(
     return values.to(keys.dtype).reshape(len(phases), *keys.shape[1:])
 
 
+def interpolate_line(
+    first: Float[Tensor, "1 ..."], last: Float[Tensor, "1 ..."], steps: int
+) -> Float[Tensor, "steps ..."]:
+    """Evenly from one style to another, both included."""
+    t = torch.linspace(0, 1, steps, dtype=torch.float64, device=first.device)
+    t = t.reshape(-1, *[1] * (first.ndim - 1))
+    return ((1 - t) * first + t * last).to(first.dtype)
+
+
 def _second_derivatives(keys: Tensor) -> Tensor:
     """Those of the spline at its keys: M[i-1] + 4 M[i] + M[i+1] = 6 (second difference)."""
     identity = torch.eye(len(keys), dtype=keys.dtype, device=keys.device)

@@ -26,8 +26,11 @@ NUMBERS = {
 }
 
 
-def add_trajectory(parser: argparse.ArgumentParser, default: str = "front") -> None:
-    """Add --trajectory, --num_frames, --fov, and a flag for every parameter of a trajectory."""
+def add_trajectory(parser: argparse.ArgumentParser, default: str | None = "front") -> None:
+    """Add --trajectory, --num_frames, --fov, and a flag for every parameter of a trajectory.
+
+    With `default` None the script chooses one itself.
+    """
     group = parser.add_argument_group(
         "camera path",
         "front, orbit (pi-GAN); front_circle, points, line, wiggle (EpiGRAF). Yaw counts from "
@@ -35,7 +38,7 @@ def add_trajectory(parser: argparse.ArgumentParser, default: str = "front") -> N
     )
     add = group.add_argument
     add("--trajectory", type=_trajectory, default=default, metavar="NAME",
-        help=f"one of {', '.join(TRAJECTORIES)} ({default})")  # fmt: skip
+        help=f"one of {', '.join(TRAJECTORIES)} ({default or 'as above'})")  # fmt: skip
     add("--num_frames", type=positive,
         help="frames (36; front_circle 64, line and wiggle 16, points one each)")  # fmt: skip
     add("--fov", type=float, help="degrees of view, in place of the curriculum's")

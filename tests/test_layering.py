@@ -49,7 +49,7 @@ EVERYWHERE = {"ops.shapes"}  # annotations, which cost nothing
 CORE = {"ops", "rendering", "siren", "generators", "discriminators", "training"}
 CORE_LIBRARIES = {"torch", "torchvision", "numpy", "PIL", "tqdm"}
 LIGHT = {"stages", "curriculums", "recipes"}  # no library at all: mistakes are reported at once
-EXCEPTIONS = {("ops/shapes.py", "jaxtyping")}
+EXCEPTIONS = {("ops/shapes.py", "jaxtyping"), ("rendering/surface.py", "skimage")}
 
 Sources = Mapping[str, str]  # path below the root -> text
 

@@ -200,7 +200,7 @@ def fov_of_published(degrees: float) -> float:
     """Our field of view, of the picture's side, of one that EG3D's scripts are given.
 
     Theirs is that of the diagonal, with 1.414 and 3.14159 for sqrt(2) and pi: 18.837 is a focal
-    length of 4.2647, and a field of view of 13.373 degrees.
+    length of 4.263, and a field of view of 13.38 degrees.
     """
     focal = 1 / (math.tan(degrees * 3.14159 / 360) * 1.414)
     return math.degrees(2 * math.atan(0.5 / focal))

@@ -10,7 +10,13 @@ NOT_YET: dict[tuple[str, str | None], int] = {
     ("stylegan-metrics", "eqt_int/eqt_frac/eqr"): 4,
     ("stylegan-tools", "avg_spectra"): 4,
     ("projected_gan", None): 7,
-    ("raycond", None): 8,
+    ("raycond", "discriminator"): 8,
+    ("raycond", "generator_raycond2"): 8,
+    ("raycond", "generator_raycond3"): 8,
+    ("raycond", "rays"): 8,
+    ("raycond", "training_phases"): 8,
+    ("raycond", "video_path"): 8,
+    ("raycond", "weight_surgery"): 8,
 }
 
 

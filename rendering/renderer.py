@@ -6,6 +6,7 @@ says; only the field itself follows it. All random numbers of a picture are draw
 ray is cast, so that chunking changes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,8 @@ from rendering.sampling import (
     stratified_depths,
 )
 from rendering.settings import RenderSettings
+from rendering.skip import Occupancy
+from rendering.sparse import BUNDLE, SparseSamples, background_shows
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class _Draws:
     final_noise: Tensor | None = None
     background: Tensor | None = None
 
-    def rows(self, rays: slice) -> "_Draws":
+    def rows(self, rays: slice | Tensor) -> "_Draws":
         cut = {k: v if v is None else v[:, rays] for k, v in vars(self).items()}
         return _Draws(**cut)
 
@@ -65,11 +68,13 @@ def render(
     cameras: Cameras,
     settings: RenderSettings,
     *,
+    occupancy: Occupancy | None = None,
     patch: Patch | None = None,
     generator: torch.Generator | None = None,
 ) -> Rendering:
     """Render one picture per camera; radiance is returned as the field gives it.
 
+    `occupancy` says where the field, of a single scene, is empty: what it leaves out costs nothing.
     `patch` renders only a window of the image, at `settings.resolution` pixels. `generator` feeds
     jitter and density noise and must live on the cameras' device. With gradients and
     `max_batch_size`, chunks are recomputed in the backward pass, so that memory stays bounded.
@@ -86,9 +91,18 @@ def render(
         chunk = rays
         if settings.max_batch_size is not None:
             chunk = max(1, min(rays, settings.max_batch_size // (batch * settings.num_steps)))
+        bundles: Sequence[slice | Tensor] = [
+            slice(start, start + chunk) for start in range(0, rays, chunk)
+        ]
+        met = None
+        if occupancy is not None:
+            _check_sparse(batch, settings)
+            met = torch.arange(rays, device=origins.device)
+            if background is None and not background_shows(settings):
+                met = occupancy.rays(origins, directions, settings)
+            bundles = met.split(min(chunk, BUNDLE))
         parts = []
-        for start in range(0, rays, chunk):
-            rows = slice(start, start + chunk)
+        for rows in bundles:
             arguments = (
                 autocast_field,
                 background,
@@ -97,6 +111,7 @@ def render(
                 positions[:, rows],
                 settings,
                 draws.rows(rows),
+                occupancy,
             )
             if chunk < rays and torch.is_grad_enabled():
                 parts.append(
@@ -105,8 +120,28 @@ def render(
             else:
                 parts.append(_trace(*arguments))
         radiance, depth, opacity = (torch.cat(p, dim=1) for p in zip(*parts, strict=True))
+        if met is not None:
+            back = float(settings.white_back)
+            radiance = _among(radiance, met, rays, back)
+            depth, opacity = _among(depth, met, rays, 0.0), _among(opacity, met, rays, 0.0)
     image = radiance.transpose(1, 2).reshape(batch, -1, size, size)
     return Rendering(image, depth.reshape(batch, size, size), opacity.reshape(batch, size, size))
+
+
+def _check_sparse(batch: int, settings: RenderSettings) -> None:
+    """Refuse what an occupancy says nothing about."""
+    if torch.is_grad_enabled():
+        raise ValueError("skipping empty space has no gradients: render under torch.no_grad()")
+    if batch != 1:
+        raise ValueError(f"an occupancy holds for one scene and camera at a time, got {batch}")
+    if settings.noise_std:
+        raise ValueError(f"noise_std must be 0 to skip empty space, got {settings.noise_std}")
+
+
+def _among(values: Tensor, rows: Tensor, rays: int, background: float) -> Tensor:
+    """All rays of a picture: values for some rows, the background for the rest."""
+    whole = values.new_full((1, rays, *values.shape[2:]), background)
+    return whole.index_copy(1, rows, values)
 
 
 def _trace(
@@ -117,10 +152,13 @@ def _trace(
     positions: Tensor,
     settings: RenderSettings,
     draws: _Draws,
+    occupancy: Occupancy | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sample, evaluate and integrate a bundle of rays: coarse, then fine, then their union."""
     batch, rays, _ = directions.shape
     samples = Samples(field, origins, directions, settings)
+    if occupancy is not None:
+        samples = SparseSamples(field, origins, directions, settings, occupancy)
     last_delta = FAR_DELTA if background is None else NEAR_DELTA
     samples.add(_coarse_depths(settings, draws.jitter, directions))
     if settings.hierarchical:

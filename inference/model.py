@@ -19,7 +19,7 @@ from generators.stylegan2 import NOISE_MODES
 from generators.stylegan3 import input_transform
 from inference.checkpoint import checkpoint_step, load_generator
 from inference.latents import add_latents, named_styles
-from inference.options import add_device, flatten, positive
+from inference.options import add_device, add_exact, flatten, positive
 from inference.scene import Scene
 from inference.views import front_pitch
 from rendering.cameras import Cameras
@@ -42,6 +42,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add("--max_batch_size", type=positive, default=2_400_000,
         help="field points computed at once; less takes less memory (2400000)")  # fmt: skip
     add("--lock_view_dependence", action="store_true", help="colours as seen from the front")
+    add_exact(parser)
     add("--ema", default="ema.pth", help="average of the weights to use, or 'none' (ema.pth)")
     add("--curriculum", help="cameras and settings of another curriculum than the checkpoint's")
     add_device(parser)
@@ -110,7 +111,7 @@ class Model:
         if options.get("noise_mode") == "random":
             seed = zlib.crc32(name.encode())
             options["generator"] = torch.Generator(self.device).manual_seed(seed)
-        return Scene(self.generator, w, options=options)
+        return Scene(self.generator, w, options=options, exact=args.exact)
 
 
 def open_model(args: argparse.Namespace) -> Model:

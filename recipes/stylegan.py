@@ -94,7 +94,7 @@ def _common(img_size: int, batch_size: int, batch: int) -> Curriculum:
 # In minutes on a laptop.
 ToysStyleGAN2: Curriculum = NO_CAMERAS | {
     0: {"batch_size": 16, "img_size": 32},
-    2_000: {},
+    1_800: {},
     "latent_dim": 64,
     "generator": "StyleGAN2",
     "generator_options": {

@@ -1,4 +1,4 @@
-"""Runs with StyleGAN's keys: they resume to the bit, end in kimg, take labels, begin from others."""
+"""Runs with StyleGAN's keys: resumed to the bit, ended in kimg, labelled, begun from others."""
 
 import json
 import re

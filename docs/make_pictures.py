@@ -29,8 +29,7 @@ def parse_args() -> argparse.Namespace:
     add("run", type=Path, help="the run's directory, or its generator.pth")
     add("--output_dir", type=Path, default=ROOT / "docs" / "images",
         help="where pictures go (docs/images)")  # fmt: skip
-    add("--seed", default="0", help="the seed of layers and mesh (0)")
-    add("--image_size", default="64", help="pixels per side of a view (64)")
+    add("--seed", default="1", help="the seed of layers and mesh (1)")
     add("--gif_frames", default="24", help="frames of the GIF (24)")
     add("--voxel_resolution", default="128", help="of the mesh (128)")
     add("--only", nargs="+", choices=PICTURES, metavar="PICTURE",
@@ -41,19 +40,22 @@ def parse_args() -> argparse.Namespace:
 def views(args: argparse.Namespace, work: Path) -> None:
     """Eight seeds from five sides all round."""
     yaws = ["-2.513", "-1.257", "0", "1.257", "2.513"]
-    _script("render_multiview_images", args, work, "--seeds", "0-7", "--yaws", *yaws)
+    words = ["--seeds", "0-7", "--yaws", *yaws, "--columns", "2", "--image_size", "128"]
+    _script("render_multiview_images", args, work, *words)
     _keep(work / "overview.png", args, "demo_views.png")
 
 
 def turnaround(args: argparse.Namespace, work: Path) -> None:
     """Eight seeds from twelve sides."""
-    _script("render_multiview_images", args, work, "--seeds", "0-7", "--turnaround", "12")
+    words = ["--seeds", "0-7", "--turnaround", "12", "--image_size", "64"]
+    _script("render_multiview_images", args, work, *words)
     _keep(work / "overview.png", args, "demo_turnaround.png")
 
 
 def layers(args: argparse.Namespace, work: Path) -> None:
     """One seed from eight sides: colours, depth, normals."""
     words = ["--seeds", args.seed, "--turnaround", "8", "--depth", "--normals"]
+    words += ["--image_size", "128"]
     _script("render_multiview_images", args, work, *words)
     _keep(work / f"grid_{args.seed}.png", args, "demo_layers.png")
 
@@ -70,6 +72,7 @@ def turn(args: argparse.Namespace, work: Path) -> None:
     """A loop of four seeds."""
     words = ["--seeds", "0-3", "--grid", "4x1", "--format", "gif", "--fps", "12", "--loop"]
     words += ["--trajectory", "orbit", "--pitch", "1.2", "--num_frames", args.gif_frames]
+    words += ["--image_size", "96"]
     _script("render_video", args, work, *words)
     size = (work / "grid.gif").stat().st_size
     if size > LARGEST_GIF:
@@ -81,7 +84,7 @@ PICTURES = {f.__name__: f for f in (views, turnaround, layers, mesh, turn)}
 
 
 def _script(name: str, args: argparse.Namespace, work: Path, *words: str) -> None:
-    _run(name, args.run, work, [*words, *FINE, "--image_size", args.image_size])
+    _run(name, args.run, work, [*words, *FINE])
 
 
 def _run(name: str, run: Path, work: Path, words: Sequence[str]) -> None:

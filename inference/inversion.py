@@ -131,7 +131,7 @@ def fit_style(
         return first + (at if directions is None else torch.tensordot(at, directions, dims=1))
 
     def place(angles: Tensor) -> Cameras:
-        return Cameras.from_angles(*angles.unbind(-1), fov, radius) if fit_pose else cameras
+        return Cameras.from_angles(angles[:, 0], angles[:, 1], fov, radius) if fit_pose else cameras
 
     with _frozen(generator):
         for step in range(schedule.steps):

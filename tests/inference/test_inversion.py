@@ -117,8 +117,10 @@ def test_principal_directions_are_orthogonal_and_as_long_as_the_styles_spread(
 
 
 def test_directions_of_a_generator_with_classes_cover_them_and_all_slots() -> None:
-    tiny = {"resolution": 8, "latent_dim": 4, "w_dim": 6, "channel_base": 64, "channel_max": 8}
-    generator = StyleGAN2(**tiny, label_dim=3, mapping_layers=1)
+    generator = StyleGAN2(
+        resolution=8, latent_dim=4, w_dim=6, channel_base=64, channel_max=8, label_dim=3,
+        mapping_layers=1,
+    )  # fmt: skip
     directions = principal_directions(generator, samples=50)
     assert directions.shape[1:] == generator.w_avg.shape and len(directions) <= 6
     torch.testing.assert_close(directions, directions[:, :1].expand_as(directions))

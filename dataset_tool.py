@@ -1,16 +1,28 @@
 """Make data sets: a zip of equal, square pictures with a `dataset.json` among them.
 
+    python dataset_tool.py convert --source photos/ --dest photos.zip --resolution 256x256 \\
+        --transform center-crop
     python dataset_tool.py toys --num 4000 --img_size 64 --output toys.zip
+
+`convert` takes a folder, a glob, a zip, or a .txt list of paths (each with a tab and a class
+number, if there are classes), and writes a zip, or a folder, as StyleGAN and EpiGRAF read them (see
+`dataset_writer`). Labels and cameras of the source's dataset.json go along. What is skipped,
+dropped or passed over is printed with the reason. The word `convert` may be left out.
 
 `toys` renders the embedded data set of snow figures (`toys/`), with the exact camera of every
 picture. The same arguments give the same bytes.
 """
 
 import argparse
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
-from inference.options import parse_device, run_script
+from dataset_sources import LABELS
+from dataset_writer import write_dataset
+from image_windows import TRANSFORMS
+from inference.options import parse_device, positive, run_script
 from toys.dataset import POSES, write_toys
 
 
@@ -20,8 +32,55 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_convert(commands)
     add_toys(commands)
-    return parser.parse_args()
+    words = sys.argv[1:]
+    if words and words[0].startswith("--") and words[0] != "--help":
+        words = ["convert", *words]
+    return parser.parse_args(words)
+
+
+def add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The subcommand that converts pictures."""
+    parser = commands.add_parser("convert", help="convert a folder, zip or list of pictures")
+    parser.set_defaults(run=convert)
+    add = parser.add_argument
+    add("--source", required=True, help="folder, glob, zip or .txt list")
+    add("--dest", "--output", type=Path, required=True, help="new .zip, or a new folder")
+    add("--resolution", type=parse_resolution, metavar="WxH", help="default: as they are")
+    add("--transform", choices=TRANSFORMS, help="what is kept of them; default: resize the whole")
+    add("--max_images", "--max-images", type=positive, metavar="N", help="the first N only")
+    add("--labels", choices=LABELS, default="table", help="whence classes come (default: table)")
+    add("--mirror", action="store_true", help="write every picture also flipped")
+    add("--frontal_yaw", type=float, help="for --mirror: yaw seen in the face, 0 or 1.5708")
+    add("--num_workers", type=int, default=os.cpu_count() or 1, help="threads (default: all)")
+
+
+def parse_resolution(text: str) -> tuple[int, int]:
+    """Width and height: "256x256", or "256" for both."""
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2):
+        raise argparse.ArgumentTypeError(f"must be like 256x256, got {text!r}")
+    return sides[0], sides[-1]
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Convert the pictures and print what became of them."""
+    report = write_dataset(
+        args.source,
+        args.dest,
+        resolution=args.resolution,
+        transform=args.transform,
+        max_images=args.max_images,
+        labels=args.labels,
+        mirror=args.mirror,
+        frontal_yaw=args.frontal_yaw,
+        num_workers=args.num_workers,
+    )
+    print(report)
 
 
 def add_toys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -24,6 +24,7 @@ from datasets import DATASETS, open_dataset
 from inference.checkpoint import checkpoint_step, load_generator
 from inference.latents import check_styles, load_latents
 from inference.options import add_device, positive, run_script
+from metrics.pose import STEPS
 from rendering.settings import RenderSettings
 from stages import Stage
 from training.geometry import measure_geometry, measure_reconstruction
@@ -73,6 +74,10 @@ def parse_args() -> argparse.Namespace:
         help="field points computed at once; less takes less memory (2400000)")  # fmt: skip
     add("--dataset_path", help="pictures with exact cameras (default: the curriculum's)")
     add("--no_dataset", action="store_true", help="measure the scenes alone")
+    add("--pose_steps", type=positive, default=STEPS,
+        help=f"steps of learning poses from the data set ({STEPS})")  # fmt: skip
+    add("--num_figures", type=positive, default=64,
+        help="figures of Toys to compare shapes with (64)")  # fmt: skip
     add("--latent", type=Path, metavar="FILE",
         help="measure this style, fitted to a picture of the figure --toy")  # fmt: skip
     add("--toy", type=int, metavar="I", help="number of the figure in Toys")
@@ -112,7 +117,14 @@ def find_reference(stage: Stage, args: argparse.Namespace) -> Reference:
             raise
         print(f"(the scenes alone: {error})")
         return Reference()
-    return make_reference(dataset, stage, args.device, views=args.views)
+    return make_reference(
+        dataset,
+        stage,
+        args.device,
+        views=args.views,
+        figures=args.num_figures,
+        steps=args.pose_steps,
+    )
 
 
 def measure_all(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -105,17 +105,31 @@ class Generator(nn.Module, ABC):
         """Within, pictures also move averages that a generator keeps over what training sees."""
         return nullcontext()
 
+    def allow_second_derivatives(self) -> None:
+        """Give up fast paths whose gradients have none: for regularisers of gradients."""
+
     def mapping_parameters(self) -> list[nn.Parameter]:
         """The mapping network's own parameters, which `unique_lr` trains more slowly."""
         return []
 
 
 class RadianceGenerator(Generator):
-    """A generator whose pictures are renderings of a field."""
+    """A generator whose pictures are renderings of a field.
+
+    `bounds_radiance` says whether its field cannot leave the range of pictures.
+    """
+
+    bounds_radiance: bool = True
 
     @abstractmethod
     def field(self, w: Tensor) -> Field:
         """The scenes of styles `w`; whatever they share over points is computed here, once."""
+
+    def drawn_field(
+        self, w: Tensor, settings: RenderSettings, generator: torch.Generator | None
+    ) -> Field:
+        """The scenes of styles with whatever is random in them; a hook for noise."""
+        return self.field(w)
 
     def to_image(self, radiance: Tensor) -> Tensor:
         """Bring composited radiance from the field's range to [-1, 1]."""
@@ -131,5 +145,6 @@ class RadianceGenerator(Generator):
         generator: torch.Generator | None = None,
     ) -> Rendering:
         """Pictures in [-1, 1] of styles `w`, with depth and opacity."""
-        raw = render(self.field(w), cameras, settings, patch=patch, generator=generator)
+        field = self.drawn_field(w, settings, generator)
+        raw = render(field, cameras, settings, patch=patch, generator=generator)
         return Rendering(self.to_image(raw.image), raw.depth, raw.opacity)

@@ -40,17 +40,24 @@ def named_styles(
     *,
     latent: Path | None = None,
     psi: float = 1.0,
+    cutoff: int | None = None,
     z_dist: str = "gaussian",
+    label: Tensor | None = None,
+    camera: Cameras | None = None,
 ) -> list[tuple[str, Tensor]]:
     """Styles (1, ...) on the generator's device, each with the name that its files get.
 
-    Those of the file `latent` if there is one, as they are; else those of the seeds, truncated.
+    Those of the file `latent` if there is one, as they are; else those of the seeds, truncated, for
+    generators with conditions made for `label` (1, classes) and seen by `camera`.
     """
     device = generator.w_avg.device
     if latent is None:
         z = seeded_latents(seeds, generator.latent_dim, z_dist).to(device)
         with torch.no_grad():
-            return [(str(s), generator.mapping(z[i : i + 1], psi=psi)) for i, s in enumerate(seeds)]
+            return [
+                (str(s), generator.mapping(z[i : i + 1], label, camera, psi=psi, cutoff=cutoff))
+                for i, s in enumerate(seeds)
+            ]
     w = load_latents(latent).to(device)
     check_styles(generator, w, latent)
     stem = latent.stem

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from generators import Generator
-from ops.shapes import Float
+from ops.shapes import Float, Int
 from rendering.cameras import Cameras
 from rendering.renderer import Rendering
 from rendering.settings import RenderSettings
@@ -29,6 +29,13 @@ def seeded_latents(
         else:
             rows.append(torch.randn(latent_dim, generator=rng))
     return torch.stack(rows)
+
+
+def seeded_labels(generator: Generator, seeds: Sequence[int]) -> Int[Tensor, " seeds"] | None:
+    """A class per seed, all of them in turn; None for a generator without classes."""
+    if not generator.label_dim:
+        return None
+    return torch.tensor(seeds, device=generator.w_avg.device) % generator.label_dim
 
 
 def front_pitch(stage: Stage) -> float:

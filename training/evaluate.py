@@ -36,11 +36,15 @@ def measure(trainer: Trainer) -> dict[str, Any]:
         z = seeded_latents([SEED + n for n in part], generator.latent_dim, stage.z_dist)
         poses = [torch.Generator().manual_seed(derive_seed("measured pose", n)) for n in part]
         views = Cameras.cat([Cameras.sample(law, 1, rng) for rng in poses]).to(world.device)
-        w = generator.mapping(z.to(world.device), None, views)
-        image = generator.synthesis(w, views, settings).image
-        fake.add(to_uint8(image).permute(0, 3, 1, 2))
         indices = torch.tensor(part)
         batch = trainer.dataset.batch(indices, torch.zeros(len(part), dtype=torch.bool))
+        label = None
+        if generator.label_dim:  # the data's classes in the data's proportions
+            assert batch.labels is not None
+            label = batch.labels.to(world.device)
+        w = generator.mapping(z.to(world.device), label, views)
+        image = generator.synthesis(w, views, settings).image
+        fake.add(to_uint8(image).permute(0, 3, 1, 2))
         real.add(to_uint8(batch.images).permute(0, 3, 1, 2))
     sets = world.gather((real, fake))
     if not world.is_main:

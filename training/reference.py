@@ -16,7 +16,7 @@ from datasets import ImageDataset
 from image_files import find_images
 from metrics.appearance import appearance
 from metrics.geometry import Views
-from metrics.pose import PoseErrors, PoseRegressor, shrink, train_pose_regressor
+from metrics.pose import STEPS, PoseErrors, PoseRegressor, shrink, train_pose_regressor
 from metrics.shapes import surface_points
 from ops.shapes import Float
 from rendering.cameras import Cameras
@@ -49,7 +49,7 @@ def make_reference(
     *,
     views: int = 8,
     figures: int = 64,  # of Toys, to compare shapes with
-    steps: int | None = None,  # of learning poses; None: the default
+    steps: int = STEPS,  # of learning poses
 ) -> Reference:
     """Learn and collect all that the data set tells; takes half a minute on a CPU."""
     count = min(len(dataset), LESSONS)
@@ -59,8 +59,7 @@ def make_reference(
     regressor = errors = None
     if dataset.camera_angles is not None:
         poses = dataset.camera_angles[:count, :2].to(device)
-        options = {} if steps is None else {"steps": steps}
-        regressor, errors = train_pose_regressor(images.to(device), poses, **options)
+        regressor, errors = train_pose_regressor(images.to(device), poses, steps=steps)
     looks = appearance(images) if stage.white_back else None
     seed = toy_seed(stage)
     clouds = () if seed is None else tuple(toy_cloud(seed, i, stage, views) for i in range(figures))

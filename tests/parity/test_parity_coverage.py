@@ -8,8 +8,6 @@ NOT_YET: dict[tuple[str, str | None], int] = {
     ("stylegan-metrics", "ppl"): 4,
     ("stylegan-metrics", "equivariance_ops"): 4,
     ("stylegan-metrics", "eqt_int/eqt_frac/eqr"): 4,
-    ("stylegan-tools", "dataset_tool"): 5,
-    ("epigraf", None): 6,
     ("projected_gan", None): 7,
     ("raycond", None): 8,
 }

@@ -38,6 +38,7 @@ MEANINGS = {
     "flatness": "1 a billboard, 0 a ball",
     "billboard": "share of the surface that faces one way",
     "identity_drift": "colours of a scene's views: 0 the same, 1 as different as scenes",
+    "identity_perceptual": "the same by a perceptual distance",
     "yaw_error": "degrees",
     "pitch_error": "degrees",
     "yaw_chance": "degrees, of pictures exchanged among each other",

@@ -7,7 +7,7 @@ evaluation pose law, all the way round if the law covers that; pitches are drawn
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,7 @@ from training.random import derive_seed
 from training.reference import CLOUD, Reference, exact_views, place_surface
 
 SEED = 30_000_000  # far from the latents that people look at
+Distance = Callable[[Tensor, Tensor], Tensor]
 ALONE = World(0, 1, torch.device("cpu"))
 FULL_TURN = math.pi - 1e-3  # half width of yaws from which on cameras stand all around
 
@@ -47,6 +48,7 @@ class SceneScore:
     histograms: Tensor  # (views, bins)
     looks: Tensor  # (views, 11)
     poses: Tensor  # (views, 2)
+    images: Tensor | None = None  # (views, 3, height, width), for a perceptual distance
     predicted: Tensor | None = None  # (views, 2)
     chamfer: list[float] | None = None  # to every known shape
     errors: SurfaceErrors | None = None  # against the nearest known shape
@@ -62,6 +64,7 @@ def measure_geometry(
     psi: float = 1.0,  # truncation; 1 is none
     settings: RenderSettings | None = None,  # None: the stage's, with twice its samples per ray
     reference: Reference | None = None,  # what is known of the data set
+    perceptual: Distance | None = None,  # of two batches of pictures, such as LPIPS
     world: World = ALONE,  # the processes that share the work; all must call
 ) -> dict[str, float]:
     """Numbers by name, the same in every process; those that nothing can be said of are missing.
@@ -86,12 +89,17 @@ def measure_geometry(
         settings = stage.eval_settings(num_steps=2 * stage.num_steps)
     reference = reference or Reference()
     own = [
-        _score(generator, stage, number, views, psi, settings, reference)
+        _score(generator, stage, number, views, psi, settings, reference, perceptual is not None)
         for number in range(world.rank, num_images, world.size)
     ]
     shares = world.gather(own)
     scores = [shares[n % world.size][n // world.size] for n in range(num_images)]
-    return _summary(scores) | _comparison(scores, reference)
+    numbers = _summary(scores)
+    if perceptual is not None:
+        items = torch.stack([s.images for s in scores if s.images is not None])
+        items = items.to(generator.w_avg.device)
+        numbers["identity_perceptual"] = identity_drift(items, perceptual)
+    return numbers | _comparison(scores, reference)
 
 
 @torch.no_grad()
@@ -153,6 +161,7 @@ def _score(
     psi: float,
     settings: RenderSettings,
     reference: Reference,
+    keep_images: bool,
 ) -> SceneScore:
     """Render one scene from all its cameras and score it."""
     device = generator.w_avg.device
@@ -173,6 +182,7 @@ def _score(
         histograms=colour_histogram(scene.image, scene.opacity).cpu(),
         looks=appearance(scene.image).cpu(),
         poses=cameras.yaw_pitch.cpu(),
+        images=scene.image.cpu() if keep_images else None,
         predicted=None if regressor is None else regressor(scene.image).cpu(),
         chamfer=distances,
         errors=errors,

@@ -24,7 +24,7 @@ def write_run(folder: Path) -> Path:
 def blue(image: Image.Image) -> np.ndarray:
     """Where a picture shows the colour of curves."""
     colour = np.array([int(LINE[i : i + 2], 16) for i in (1, 3, 5)])
-    return (np.abs(np.asarray(image).astype(int) - colour) < 40).all(-1)
+    return np.asarray((np.abs(np.asarray(image).astype(int) - colour) < 40).all(-1))
 
 
 def test_numbers_come_by_key_in_order_of_steps(tmp_path: Path) -> None:

@@ -159,6 +159,24 @@ def test_without_a_reference_scenes_speak_for_themselves(
     }
 
 
+def test_identity_is_measured_by_any_distance(stage: Stage, settings: RenderSettings) -> None:
+    """The mean colour's distance: of scenes a and b, seen twice each."""
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        assert a.shape[1:] == b.shape[1:] == (3, SIZE, SIZE)
+        return (a.mean(dim=(2, 3)) - b.mean(dim=(2, 3))).norm(dim=1)
+
+    options: Any = {"settings": settings, "num_images": 2, "views": 2}
+    numbers = measure_geometry(Toys(), stage, perceptual=distance, **options)
+    looks = []
+    for n in (0, 1):
+        cameras, _ = scene_cameras(stage.pose_law(evaluation=True), n, 2)
+        looks.append(Toys().look(torch.full((2, 1), float(n)), cameras, SIZE).image.mean((2, 3)))
+    within = sum(float((x[0] - x[1]).norm()) for x in looks) / 2
+    between = float((looks[0] - looks[1]).norm(dim=1).mean())
+    assert numbers["identity_perceptual"] == pytest.approx(within / between, rel=1e-5)
+
+
 def test_a_generator_without_depth_is_refused(stage: Stage, settings: RenderSettings) -> None:
     with pytest.raises(ValueError, match="needs a radiance generator, this is a 2D one"):
         measure_geometry(Flat(), stage, settings=settings, **SCENES)

@@ -8,7 +8,6 @@ NOT_YET: dict[tuple[str, str | None], int] = {
     ("stylegan-metrics", "ppl"): 4,
     ("stylegan-metrics", "equivariance_ops"): 4,
     ("stylegan-metrics", "eqt_int/eqt_frac/eqr"): 4,
-    ("stylegan-tools", "avg_spectra"): 4,
     ("projected_gan", None): 7,
     ("raycond", "discriminator"): 8,
     ("raycond", "generator_raycond2"): 8,

@@ -12,11 +12,12 @@ import ast
 import copy
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from ops.registry import nearest
+from recipes import stylegan
 from stages import FIXED_KEYS, KEYS, Stage, make_stage
 
 Curriculum = dict[int | str, Any]
@@ -211,6 +212,13 @@ ToysGPU: Curriculum = _TOYS | {
     "dataset_options": {"toys_num": 10_000},
 }  # fmt: skip
 
+# Curricula that follow from the size of pictures and batches, and the number of processes.
+RECIPES: dict[str, Callable[..., Curriculum]] = {
+    "StyleGAN2": stylegan.stylegan2,
+    "StyleGAN3T": stylegan.stylegan3t,
+    "StyleGAN3R": stylegan.stylegan3r,
+}
+
 CURRICULA: dict[str, Curriculum] = {
     "CelebA": CelebA,
     "CelebA_progressive": CelebA_progressive,
@@ -218,11 +226,20 @@ CURRICULA: dict[str, Curriculum] = {
     "CATS": CATS,
     "Toys": Toys,
     "ToysGPU": ToysGPU,
-}
+    "ToysStyleGAN2": stylegan.ToysStyleGAN2,
+} | {name: recipe() for name, recipe in RECIPES.items()}
 
 
-def find_curriculum(name: str) -> Curriculum:
-    """Return a copy of a curriculum by its name, or read one from a .json file."""
+def find_curriculum(
+    name: str, assignments: Sequence[str] = (), num_processes: int = 1
+) -> Curriculum:
+    """Return a copy of a curriculum by its name, or read one from a .json file.
+
+    One of RECIPES is made for the sizes among `assignments` (as of `with_overrides`, which still
+    has to apply them) and for so many processes.
+    """
+    if name in RECIPES:
+        return _derive(RECIPES[name], assignments, num_processes)
     if name in CURRICULA:
         return copy.deepcopy(CURRICULA[name])
     if name.endswith(".json"):
@@ -234,6 +251,22 @@ def find_curriculum(name: str) -> Curriculum:
         except json.JSONDecodeError as error:
             raise ValueError(f"{name} is not valid JSON: {error}") from error
     raise ValueError(f"unknown curriculum {name!r}{nearest(name, CURRICULA)}")
+
+
+def _derive(
+    recipe: Callable[..., Curriculum], assignments: Sequence[str], num_processes: int
+) -> Curriculum:
+    """What a recipe makes of the sizes that are assigned, each a positive whole number."""
+    sizes = {}
+    for assignment in assignments:
+        key, _, text = assignment.partition("=")
+        key = key.strip().removeprefix("0.")
+        if key in ("img_size", "batch_size"):
+            size = _literal(text)
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise ValueError(f"--set {key} must be a positive whole number, got {text!r}")
+            sizes[key] = size
+    return recipe(num_processes=num_processes, **sizes)
 
 
 def from_json(data: Any) -> Curriculum:
@@ -300,6 +333,16 @@ def fade_start(curriculum: Mapping[int | str, Any], step: int) -> int:
             break
         first = start
     return first
+
+
+def images_at(curriculum: Mapping[int | str, Any], step: int) -> int:
+    """Return how many images one process has seen before a step."""
+    starts = stage_starts(curriculum)
+    ends = [*starts[1:], step]
+    return sum(
+        stage_at(curriculum, start).batch_size * max(min(end, step) - start, 0)
+        for start, end in zip(starts, ends, strict=True)
+    )
 
 
 def next_stage(curriculum: Mapping[int | str, Any], step: int) -> int | None:

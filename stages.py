@@ -14,6 +14,7 @@ from ops.registry import nearest
 from rendering.settings import CLAMP_MODES, POSE_KINDS, PoseLaw, RenderSettings
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+AUGMENTATIONS = ("noaug", "ada", "fixed")
 COMPAT = {
     "summed_chunks": "generator losses of the batch's chunks are summed, not averaged",
     "batch_coin": "the hybrid pose law tosses one coin for a whole batch",
@@ -41,6 +42,7 @@ class Stage:
     generator_options: Mapping[str, Any] = field(default_factory=dict)  # constructor arguments
     discriminator_options: Mapping[str, Any] = field(default_factory=dict)  # likewise
     latent_dim: int = 256  # numbers in z
+    label_dim: int = 0  # classes, as many as the data's labels have; 0: unconditional
     z_dist: str = "gaussian"  # or "uniform" on (-1, 1)
     # -- cameras
     fov: float  # full field of view, degrees
@@ -71,23 +73,47 @@ class Stage:
     weight_decay: float = 0.0  # Adam's
     unique_lr: bool = False  # the mapping network learns at mapping_lr_mul x gen_lr
     mapping_lr_mul: float = 0.05  # ... if unique_lr is set
-    grad_clip: float = 0.3  # largest total gradient norm, per network
+    grad_clip: float | None = 0.3  # largest total gradient norm, per network; None: any
     precision: str = "auto"  # "fp32", "fp16", "bf16"; "auto": fp16 on a GPU, fp32 elsewhere
     disable_scaler: bool = False  # fp16 without loss scaling
     ema_decay: float = 0.999  # of ema.pth
     ema2_decay: float = 0.9999  # of ema2.pth
+    ema_kimg: float | None = None  # in place of ema_decay: half-life in thousand images
+    ema2_kimg: float | None = None  # in place of ema2_decay
+    ema_rampup: float | None = 0.05  # half-lives are at most this share of the images seen
+    total_kimg: float | None = None  # training ends after so many thousand images, of all processes
     # -- losses
+    adversarial_loss: str = "logistic"  # or "hinge"
     fade_steps: int = 10_000  # steps over which a new image size is faded in
     r1_lambda: float = 0.0  # weight of R1: half of it times the squared gradient norm
+    r1_interval: int = 1  # steps between R1 penalties, each so many times heavier (lazy)
+    pl_lambda: float = 0.0  # weight of path length regularisation
+    pl_interval: int = 4  # steps between these, likewise
+    pl_batch_shrink: int = 2  # of a chunk's latents, one in so many is regularised
+    pl_decay: float = 0.01  # how fast the mean path length moves
+    style_mixing: float = 0.0  # probability that a batch's fine layers take another latent's style
+    blur_init_sigma: float = 0.0  # blur of what the discriminator sees at first, pixels
+    blur_fade_kimg: float = 0.0  # ... gone after so many thousand images
     topk_interval: float | None = None  # the kept share of a batch falls by 1% every so many steps
     topk_v: float | None = None  # ... down to this share; 1, or either key absent: off
     z_lambda: float = 0.0  # weight of the latent identity loss
     pos_lambda: float = 0.0  # weight of the pose identity loss
+    # -- augmentation of what the discriminator sees
+    augment: str = "noaug"  # "ada": as much as overfitting asks for; "fixed": with augment_p
+    augment_preset: str = "bgc"  # transformations, a name of training.augment.PRESETS
+    augment_p: float = 0.2  # probability of each, if "fixed"
+    ada_target: float = 0.6  # mean sign of the logits on reals that "ada" holds
+    ada_interval: int = 4  # steps between its adjustments
+    ada_kimg: float = 500.0  # thousand images in which the probability can rise from 0 to 1
     # -- looking
     sample_images: int = 25  # pictures per sample grid, five to a row
     sample_size: int | None = None  # their pixels per side; None: img_size
     eval_images: int = 2048  # pictures that a measurement compares
     compat: tuple[str, ...] = ()  # the original's quirks to reproduce, by their names in COMPAT
+
+    def network_values(self) -> dict[str, Any]:
+        """What networks may be made of: every key, and the size of pictures as `resolution`."""
+        return dataclasses.asdict(self) | {"resolution": self.img_size}
 
     def render_settings(self, step: int | None = None, **changes: Any) -> RenderSettings:
         """Settings of training pictures at `step`, or without density noise if it is None.
@@ -155,19 +181,24 @@ _CHOICES = {
     "sample_dist_eval": POSE_KINDS,
     "z_dist": ("gaussian", "uniform"),
     "precision": PRECISIONS,
+    "adversarial_loss": ("logistic", "hinge"),
+    "augment": AUGMENTATIONS,
 }
 _POSITIVE = {
     "batch_size", "batch_split", "img_size", "num_steps", "latent_dim", "fov", "radius",
     "topk_interval", "topk_v", "grad_clip", "sample_images", "sample_size", "eval_images",
-    "mapping_lr_mul",
+    "mapping_lr_mul", "ema_kimg", "ema2_kimg", "ema_rampup", "total_kimg", "r1_interval",
+    "pl_interval", "pl_batch_shrink", "ada_interval", "ada_kimg",
 }  # fmt: skip
-_SIGNED = {"h_mean", "v_mean"}
+_SIGNED = {"h_mean", "v_mean", "ada_target"}
 _LARGEST = 1e18  # no setting comes near; beyond it Python's own conversions fail
 
 # what networks, optimisers and averages are made with, once for a run
 FIXED_KEYS = (
     "generator", "model", "discriminator", "generator_options", "discriminator_options",
-    "latent_dim", "precision", "disable_scaler", "ema_decay", "ema2_decay",
+    "latent_dim", "label_dim", "precision", "disable_scaler", "ema_decay", "ema2_decay",
+    "ema_kimg", "ema2_kimg", "ema_rampup", "total_kimg", "augment", "augment_preset", "augment_p",
+    "ada_target", "ada_interval", "ada_kimg",
 )  # fmt: skip
 
 
@@ -270,6 +301,11 @@ def _check_together(stage: Stage, where: str) -> None:
         raise ValueError(f"fov must be below 180 degrees, got {stage.fov} {where}")
     if stage.topk_v is not None and stage.topk_v > 1:
         raise ValueError(f"topk_v must be at most 1, got {stage.topk_v} {where}")
+    if bool(stage.blur_init_sigma) != bool(stage.blur_fade_kimg):
+        raise ValueError(f"blur_init_sigma and blur_fade_kimg need each other {where}")
+    for key in ("style_mixing", "augment_p", "ada_target", "pl_decay"):
+        if getattr(stage, key) > 1:
+            raise ValueError(f"{key} must be at most 1, got {getattr(stage, key)} {where}")
     if max(stage.ema_decay, stage.ema2_decay) >= 1:
         raise ValueError(f"ema_decay and ema2_decay must be below 1 {where}")
     both = stage.white_back and (stage.last_back or stage.eval_last_back)

@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
-from curriculums import CURRICULA, Curriculum, find_curriculum, last_step, validate, with_overrides
+from curriculums import CURRICULA, Curriculum, find_curriculum, validate, with_overrides
 from inference import checkpoint
 from inference.options import default_device, parse_device, positive, run_script
 from stages import PRECISIONS
 from training import distributed
 from training.evaluate import measure
 from training.state import NotFiniteError
-from training.trainer import RunOptions, Trainer
+from training.trainer import END_OF_CURRICULUM, RunOptions, Trainer
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,6 +40,7 @@ def parse_args() -> argparse.Namespace:
     add("--set", action="append", default=[], metavar="KEY=VALUE",
         help="set any curriculum key, for instance gen_lr=1e-4, 0.batch_size=8 (stage 0) or "
         "generator_options.hidden_dim=128; may be repeated")  # fmt: skip
+    add("--kimg", type=float, help="stop after so many thousand images: short for total_kimg")
     add("--n_steps", type=positive, help="stop at this step (default: where the curriculum ends)")
     add("--n_epochs", type=positive, default=3000, help="stop after so many epochs (3000)")
     add("--sample_interval", type=positive, default=200,
@@ -68,18 +69,27 @@ def parse_args() -> argparse.Namespace:
 
 def choose_curriculum(args: argparse.Namespace) -> Curriculum:
     """The named curriculum or the loaded run's own, with the command line's changes."""
-    if args.curriculum is not None:
-        curriculum = find_curriculum(args.curriculum)
-    else:
-        curriculum = checkpoint.read_file(args.load_dir / "generator.pth")["curriculum"]
     changes = list(args.set)
+    if args.kimg is not None:
+        changes.append(f"total_kimg={args.kimg}")
     if args.dataset_path is not None:
         changes.append(f"dataset_path={args.dataset_path!r}")
     if args.precision is not None:
         changes.append(f"precision={args.precision}")
+    if args.curriculum is not None:
+        curriculum = find_curriculum(args.curriculum, changes, process_count(args))
+    else:
+        curriculum = checkpoint.read_file(args.load_dir / "generator.pth")["curriculum"]
     curriculum = with_overrides(curriculum, changes)
     validate(curriculum)
     return curriculum
+
+
+def process_count(args: argparse.Namespace) -> int:
+    """How many processes train together."""
+    if distributed.launched_by_torchrun():
+        return distributed.torchrun_size()
+    return torch.cuda.device_count() if args.device == "cuda" else 1
 
 
 def check_directories(args: argparse.Namespace) -> None:
@@ -117,7 +127,7 @@ def train(rank: int, size: int, port: int | None, args: argparse.Namespace) -> N
         reason = trainer.fit()
         if world.is_main:
             print(f"{reason}: step {began} to {trainer.state.step}, saved in {args.output_dir}")
-            if trainer.state.step != last_step(curriculum):
+            if reason != END_OF_CURRICULUM:
                 run = args.output_dir
                 print(f"go on with: python train.py --load_dir {run} --output_dir {run}")
     finally:
@@ -140,7 +150,7 @@ def main() -> None:
         train(0, 1, None, args)
         return
     check_directories(args)
-    size = torch.cuda.device_count() if args.device == "cuda" else 1
+    size = process_count(args)
     if size == 1:
         train(0, 1, None, args)
         return

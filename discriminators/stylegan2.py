@@ -23,7 +23,7 @@ from ops.blocks import (
 from ops.linear import EqualizedLinear
 from ops.mapping import MappingNetwork, label_vectors
 from ops.modulated import EqualizedConv2d
-from ops.norm import minibatch_std
+from ops.norm import check_groups, minibatch_std
 from ops.registry import nearest
 from ops.resample import downsample2d, setup_filter
 from ops.shapes import Float
@@ -165,7 +165,8 @@ class StyleGAN2Discriminator(Discriminator):
             raise ValueError(f"unknown architecture {architecture!r}{near}")
         self.resolution, self.image_sizes = resolution, (resolution,)
         self.label_dim, self.uses_cameras = label_dim, condition_on_cameras
-        self.compares_pictures = mbstd_num_channels > 0 and mbstd_group_size != 1
+        self.mbstd_group_size = mbstd_group_size if mbstd_num_channels > 0 else 1
+        self.compares_pictures = self.mbstd_group_size != 1
         self.half_resolution = half_resolution(resolution, num_fp16_res)
         self.fp16_channels_last = fp16_channels_last
         sizes = block_resolutions(resolution)[::-1]
@@ -239,6 +240,10 @@ class StyleGAN2Discriminator(Discriminator):
                 direction = self.mapping_network(None, condition)
                 logits = (logits * direction).sum(1, keepdim=True) / math.sqrt(logits.shape[1])
         return Judgement(logits)
+
+    def check_batch(self, size: int) -> None:
+        """Refuse a number of pictures that its groups do not divide."""
+        check_groups(size, self.mbstd_group_size)
 
     def condition(
         self, label: Tensor | None, cameras: Cameras | None

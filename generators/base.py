@@ -105,6 +105,9 @@ class Generator(nn.Module, ABC):
         """Within, pictures also move averages that a generator keeps over what training sees."""
         return nullcontext()
 
+    def allow_second_derivatives(self) -> None:
+        """Give up fast paths whose gradients have none: for regularisers of gradients."""
+
     def mapping_parameters(self) -> list[nn.Parameter]:
         """The mapping network's own parameters, which `unique_lr` trains more slowly."""
         return []

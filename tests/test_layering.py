@@ -24,7 +24,8 @@ TABLE: dict[str, set[str]] = {
     "metrics": set(),
     "toys": {"rendering"},
     "stages": {"rendering.settings", "ops.registry"},
-    "curriculums": {"stages", "rendering.settings", "ops.registry"},
+    "recipes": set(),
+    "curriculums": {"stages", "recipes", "rendering.settings", "ops.registry"},
     "image_files": set(),
     "datasets": {"image_files", "rendering.cameras", "ops", "toys"},
     "inference": {"curriculums", "stages", "generators", "rendering"},
@@ -36,7 +37,7 @@ EVERYWHERE = {"ops.shapes"}  # annotations, which cost nothing
 
 CORE = {"ops", "rendering", "siren", "generators", "discriminators", "training"}
 CORE_LIBRARIES = {"torch", "torchvision", "numpy", "PIL", "tqdm"}
-LIGHT = {"stages", "curriculums"}  # no library at all: mistakes are reported at once
+LIGHT = {"stages", "curriculums", "recipes"}  # no library at all: mistakes are reported at once
 EXCEPTIONS = {("ops/shapes.py", "jaxtyping")}
 
 Sources = Mapping[str, str]  # path below the root -> text

@@ -11,8 +11,8 @@ from inference import checkpoint
 from inference.checkpoint import CheckpointError, load_weights, network_state
 from training.data import DataStream, Prefetch
 from training.ema import ExponentialMovingAverage
+from training.players import Players
 from training.random import Streams
-from training.steps import Players
 
 
 class NotFiniteError(RuntimeError):
@@ -36,14 +36,16 @@ class RunState:
         self.players, self.records, self.emas = players, records, emas
         self.streams, self.data = streams, data
         self.step = 0
+        self.images = 0  # reals shown so far, by all processes
         self.non_finite, self.skipped = torch.zeros(2, device=players.world.device).unbind()
 
-    def count(self, finite: torch.Tensor) -> None:
-        """Move on by one step, which changed weights if `finite`."""
+    def count(self, finite: torch.Tensor, images: int) -> None:
+        """Move on by one step of so many images, which changed weights if `finite`."""
         bad = (~finite).float()
         self.non_finite = (self.non_finite + bad) * bad
         self.skipped = self.skipped + bad
         self.step += 1
+        self.images += images
 
     def save(self, directory: Path, curriculum: Curriculum) -> None:
         """Write a complete checkpoint, replacing the last one in one go.
@@ -78,6 +80,9 @@ class RunState:
             **self._header(),
             "streams": streams,
             "data": self.data.state_dict(),
+            "images": self.images,
+            "path_length_mean": float(players.path_length_mean),
+            "augmentation": players.control.state_dict() if players.control else None,
             "non_finite": float(self.non_finite),
             "skipped": float(self.skipped),
         }
@@ -106,6 +111,12 @@ class RunState:
         self.step = data["step"]
         if players.world.rank < len(data["streams"]):
             self.streams.load_state_dict(data["streams"][players.world.rank])
+        self.images = data["images"]
+        players.path_length_mean.fill_(data["path_length_mean"])
+        if players.control is not None and players.augment is not None:
+            if data["augmentation"] is not None:  # the run may have had another mode before
+                players.control.load_state_dict(data["augmentation"])
+            players.augment.p = players.control.p
         self.non_finite.fill_(data["non_finite"])
         self.skipped.fill_(data["skipped"])
         return data["data"]

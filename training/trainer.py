@@ -5,6 +5,7 @@ streams whose states are saved, so that a run that was stopped, or killed, goes 
 """
 
 import json
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -15,30 +16,42 @@ from typing import Any
 
 import torch
 
-from curriculums import Curriculum, fade_start, last_step, next_stage, stage_at, validate
+from curriculums import (
+    Curriculum,
+    fade_start,
+    images_at,
+    last_step,
+    next_stage,
+    stage_at,
+    stage_starts,
+    validate,
+)
 from datasets import ImageDataset, open_dataset
 from discriminators.base import Discriminator
 from inference import checkpoint
 from rendering.cameras import Cameras
-from training.build import build_players, check_heads, check_options
+from training.build import build_players, check_options, check_players
 from training.data import DataStream, Prefetch
 from training.distributed import World
-from training.ema import ExponentialMovingAverage
+from training.ema import make_average
+from training.fakes import draw_fakes
 from training.log import Averages, RunLog
+from training.players import Draw, Moment, Reals
 from training.previews import save_previews
 from training.random import Streams
 from training.state import NotFiniteError, RunState
 from training.steps import (
-    Draw,
-    Moment,
     discriminator_step,
     generator_step,
+    path_length_step,
+    r1_step,
     restore_scale,
     set_hyperparameters,
 )
 
 LOG_INTERVAL = 20  # steps between lines of log.jsonl, and between looks at the device
 STOP_INTERVAL = 10  # steps between which several processes ask each other whether to stop
+END_OF_CURRICULUM = "the curriculum ends"
 NON_FINITE_LIMIT = 40  # skipped steps in a row after which training stops
 DATASET_KEYS = ("dataset", "dataset_path", "dataset_options", "img_size", "compat")
 DATA_KEYS = (*DATASET_KEYS, "batch_size")
@@ -83,17 +96,23 @@ class Trainer:
         self.stage = stage_at(curriculum, step)
         self.dataset = self._open_dataset()
         streams = Streams(options.seed, world.rank, world.device)
-        players, records = build_players(self.stage, options.seed, world, streams.rendering)
-        check_heads(curriculum, players.discriminator)
-        self._check_cameras(players.discriminator)
+        players, records = build_players(
+            self.stage, options.seed, world, streams.rendering, streams.chance
+        )
+        check_players(curriculum, players)
+        self._check_data(players.discriminator)
+        if any(stage_at(curriculum, s).pl_lambda for s in stage_starts(curriculum)):
+            players.generator.allow_second_derivatives()
         emas = {
-            "ema.pth": ExponentialMovingAverage(players.generator, self.stage.ema_decay),
-            "ema2.pth": ExponentialMovingAverage(players.generator, self.stage.ema2_decay),
+            "ema.pth": make_average(players.generator, self.stage),
+            "ema2.pth": make_average(players.generator, self.stage, second=True),
         }
         self.state = RunState(players, records, emas, streams, self._open_stream())
         if options.load_dir is not None:
             self.state.data.close()
             self.state.data = self._open_stream(self.state.load(options.load_dir))
+        if options.set_step is not None:
+            self.state.images = images_at(curriculum, step) * world.size
         self.state.step = step
         set_hyperparameters(players, self.stage)
         self.averages = Averages()
@@ -135,32 +154,38 @@ class Trainer:
             step=state.step,
             alpha=min(1.0, faded / stage.fade_steps) if stage.fade_steps else 1.0,
             settings=stage.render_settings(state.step),
+            images_seen=state.images,
         )
-        batch = next(state.data).to(self.world.device, non_blocking=True)
+        reals, players = self._reals(), state.players
+        stats = discriminator_step(players, moment, reals, self._draws())
+        if stage.r1_lambda > 0 and stage.r1_interval > 1 and state.step % stage.r1_interval == 0:
+            stats |= r1_step(players, moment, reals, stage.batch_split)
+        stats |= generator_step(players, moment, self._draws())
+        if stage.pl_lambda > 0 and state.step % stage.pl_interval == 0:
+            stats |= path_length_step(players, moment, self._draws())
+        images = stage.batch_size * self.world.size
+        for ema in state.emas.values():
+            ema.update(players.generator, images, state.images)
+        if players.control is not None and players.augment is not None:
+            players.augment.p = players.control.step(images, self.world.mean)
+            stats["augment_p"] = torch.tensor(players.augment.p)
+        norms = [value for name, value in stats.items() if name.startswith("norm")]
+        state.count(torch.stack(norms).isfinite().all(), images)
+        self.averages.add(stats)
+
+    def _reals(self) -> Reals:
+        """The next real pictures, with their cameras and, for conditional networks, labels."""
+        stage = self.stage
+        batch = next(self.state.data).to(self.world.device, non_blocking=True)
         cameras = None
         if batch.camera_angles is not None:
             yaw, pitch, roll = batch.camera_angles.unbind(-1)
             cameras = Cameras.from_angles(yaw, pitch, stage.fov, stage.radius, roll)
-        stats = discriminator_step(state.players, moment, batch.images, self._draws(), cameras)
-        stats |= generator_step(state.players, moment, self._draws())
-        for ema in state.emas.values():
-            ema.update(state.players.generator)
-        state.count(stats["norm_d"].isfinite() & stats["norm_g"].isfinite())
-        self.averages.add(stats)
+        return Reals(batch.images, cameras, batch.labels if stage.label_dim else None)
 
     def _draws(self) -> list[Draw]:
-        """Fresh latents and cameras, a draw per chunk of the batch."""
-        stage, streams = self.stage, self.state.streams
-        size = stage.batch_size // stage.batch_split
-        options = {"generator": streams.latents, "device": self.world.device}
-        draws = []
-        for _ in range(stage.batch_split):
-            if stage.z_dist == "uniform":
-                z = 2 * torch.rand(size, stage.latent_dim, **options) - 1
-            else:
-                z = torch.randn(size, stage.latent_dim, **options)
-            draws.append(Draw(z, Cameras.sample(stage.pose_law(), size, streams.poses)))
-        return draws
+        generator, labels = self.state.players.generator, self.dataset.labels
+        return draw_fakes(self.stage, generator, self.state.streams, labels)
 
     def _follow_curriculum(self) -> None:
         """When a stage begins: reopen data whose keys changed, and set the stage's rates."""
@@ -192,12 +217,17 @@ class Trainer:
             },
         )
 
-    def _check_cameras(self, discriminator: Discriminator) -> None:
-        if discriminator.uses_cameras and self.dataset.camera_angles is None:
+    def _check_data(self, discriminator: Discriminator) -> None:
+        """Refuse data that lack what the networks are told about each picture."""
+        stage, data = self.stage, self.dataset
+        if discriminator.uses_cameras and data.camera_angles is None:
             raise ValueError(
-                f"{self.stage.discriminator} with pose_conditioning needs camera angles, and "
-                f"{self.stage.dataset_path!r} has no dataset.json that holds them"
+                f"{stage.discriminator} with pose_conditioning needs camera angles, and "
+                f"{stage.dataset_path!r} has no dataset.json that holds them"
             )
+        if stage.label_dim and data.num_classes != stage.label_dim:
+            found = f"has {data.num_classes} classes" if data.num_classes else "has no labels"
+            raise ValueError(f"label_dim is {stage.label_dim}, but {stage.dataset_path!r} {found}")
 
     def _open_stream(self, state: dict[str, int] | None = None) -> DataStream | Prefetch:
         """Batches of the data set from a position on, prepared ahead of time for a GPU."""
@@ -218,8 +248,9 @@ class Trainer:
             number = self._stop_signal
             return "stopped" if number is None else f"stopped by {signal.Signals(number).name}"
         end = last_step(self.curriculum)
-        if end is not None and step >= end:
-            return "the curriculum ends"
+        kimg = self.stage.total_kimg
+        if (end is not None and step >= end) or (kimg and self.state.images >= 1000 * kimg):
+            return END_OF_CURRICULUM
         if options.n_steps is not None and step >= options.n_steps:
             return "n_steps reached"
         if options.n_epochs is not None and self.state.data.epoch >= options.n_epochs:
@@ -258,7 +289,11 @@ class Trainer:
             (then, step), self._clock = self._clock, (time.perf_counter(), state.step)
             images = (state.step - step) * self.stage.batch_size * self.world.size
             numbers["images_per_s"] = images / (self._clock[0] - then)
-            numbers |= {"skipped": int(skipped), "img_size": self.stage.img_size}
+            numbers |= {
+                "skipped": int(skipped),
+                "img_size": self.stage.img_size,
+                "kimg": state.images / 1000,
+            }
             self._log.write(state.step, numbers)
 
     def _measure(self, evaluate: Callable[["Trainer"], dict[str, Any]]) -> None:
@@ -310,6 +345,10 @@ class Trainer:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "curriculum.json").write_text(json.dumps(self.curriculum, indent=2) + "\n")
         ends = [s for s in (last_step(self.curriculum), n_steps) if s is not None]
+        if self.stage.total_kimg is not None:  # as if this stage lasted
+            left = 1000 * self.stage.total_kimg - self.state.images
+            steps = math.ceil(left / (self.stage.batch_size * self.world.size))
+            ends.append(self.state.step + max(steps, 0))
         self._clock = (time.perf_counter(), self.state.step)
         self._log = RunLog(directory, step=self.state.step, last_step=min(ends, default=None))
         self._show_stage()

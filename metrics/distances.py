@@ -7,7 +7,6 @@ that memory does not grow with the number of pictures. Formulas are torch-fideli
 wherever it has them; StyleGAN's variants, which it has not, are written here.
 """
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -104,12 +103,12 @@ class FeatureFile:
     @classmethod
     def open(cls, path: Path, width: int) -> "FeatureFile":
         """Features that `copy_to` wrote, of `width` numbers each."""
+        size = path.stat().st_size
+        if not width or size % (4 * width):
+            raise ValueError(f"{path} does not hold features of {width} numbers")
         self = cls()
         self._file.close()
         self._file = open(path, "rb")
-        size = os.fstat(self._file.fileno()).st_size
-        if not width or size % (4 * width):
-            raise ValueError(f"{path} does not hold features of {width} numbers")
         self.count, self.width = size // (4 * width), width
         return self
 
@@ -130,7 +129,9 @@ class InceptionScore:
             order = np.random.RandomState(rng_seed).permutation(count)
         self._split = torch.empty(count, dtype=torch.long)
         for i in range(splits):  # the i-th part of the order is the i-th split
-            self._split[torch.from_numpy(order[i * count // splits : (i + 1) * count // splits])] = i
+            self._split[
+                torch.from_numpy(order[i * count // splits : (i + 1) * count // splits])
+            ] = i
         self._sizes = self._split.bincount(minlength=splits)
         self._negentropy = torch.zeros(splits, dtype=torch.float64)
         self._classes: Tensor | None = None

@@ -3,7 +3,7 @@
 Karras et al. 2021, appendix E.3: the picture of a moved input is compared, in dB of PSNR, with the
 moved picture of the resting input, where the move is by whole pixels, by fractions of one (Lanczos
 resampling), or a rotation (band-limited resampling, which the other side undergoes without turning,
-so that both lose the same frequencies). Each operator also gives a mask of the pixels that it knows.
+so that both lose the same frequencies). Operators also give a mask of the pixels that they know.
 Moves are (x, y) in widths of the picture, rotations in radians.
 """
 
@@ -132,7 +132,8 @@ def _shift_axis(x: Tensor, shift: float, axis: int) -> tuple[Tensor, Tensor]:
     last = max(first, min(whole + after, 0) + size)
     source = max(before - whole, 0)
     count = min(last, size) - min(first, size)
-    image.narrow(axis, min(first, size), count).copy_(full.narrow(axis, source, count))
+    if count > 0:
+        image.narrow(axis, first, count).copy_(full.narrow(axis, source, count))
     inner = max(whole + after, 0)
     known = min(whole - before, 0) + size - inner
     if known > 0:
@@ -140,9 +141,7 @@ def _shift_axis(x: Tensor, shift: float, axis: int) -> tuple[Tensor, Tensor]:
     return image, mask
 
 
-def rotate(
-    x: Float[Tensor, "batch channels height width"], angle: float
-) -> tuple[Tensor, Tensor]:
+def rotate(x: Float[Tensor, "batch channels height width"], angle: float) -> tuple[Tensor, Tensor]:
     """Turn, keeping only frequencies that the turned pixel grid can hold."""
     matrix = rotation_matrix(angle).to(x)
     f = band_limit_filter(angle, up=BAND_UP).to(x)

@@ -10,12 +10,13 @@ folder, or are downloaded there; a file that stands for the published one is che
 """
 
 import hashlib
+import importlib
 import importlib.util
 import os
 import pickle
 import urllib.error
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} is not a file of weights alone: pickled objects, which could run code when "
-            "loaded, are refused"
+            f"{path} is not a file of weights alone: it is damaged, or holds pickled objects, "
+            "which could run code when loaded and are refused"
         ) from error
     except Exception as error:  # the reader raises whatever it likes over a damaged file
         reason = str(error).partition("\n")[0]
@@ -130,12 +131,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return data
 
 
+def check_weights(kinds: Iterable[str]) -> None:
+    """Raise ValueError if a library or weights that metrics of these kinds need are missing."""
+    kinds = set(kinds)
+    if kinds - {"swd", "eqt_int", "eqt_frac", "eqr"}:
+        _library("torch_fidelity", "torch-fidelity")
+    if kinds & {"fid", "kid", "is"}:
+        INCEPTION.locate()
+    if kinds & {"pr", "ppl"}:
+        VGG.locate()
+    if "ppl" in kinds:
+        _locate_lpips(None)
+
+
 class FeatureNetwork(nn.Module):
     """8-bit pictures to named features; `source` says which network with which weights."""
 
     def __init__(self, network: nn.Module, layers: tuple[str, ...], source: str) -> None:
         super().__init__()
-        self.network, self.layers, self.source = network.eval().requires_grad_(False), layers, source
+        self.network, self.layers, self.source = (
+            network.eval().requires_grad_(False),
+            layers,
+            source,
+        )
 
     @torch.no_grad()
     def forward(self, images: UInt8[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:

@@ -40,7 +40,7 @@ def path_distances(
         raise ValueError(f"space must be one of {SPACES}, got {space!r}")
     if space == "w":
         start, end = style(torch.cat(z)).chunk(2)
-        times = t.reshape(-1, *[1] * (start.ndim - 1))
+        times = t.to(start).reshape(-1, *[1] * (start.ndim - 1))
         points = [torch.lerp(start, end, times), torch.lerp(start, end, times + epsilon)]
     else:
         zs = [slerp(*z, t[:, None]), slerp(*z, t[:, None] + epsilon)]

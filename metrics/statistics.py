@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
 from metrics.distances import (
     IS_SPLITS,
     KID_SUBSET_SIZE,
@@ -105,11 +104,15 @@ class Statistics:
             return kept.tensor(self.counts[protocol])
         return kept
 
+    def replace(self, key: Key, kept: Kept) -> None:
+        """Take what was kept before in place of computing it."""
+        _close(self.kept[key])
+        self.kept[key] = kept
+
     def close(self) -> None:
         """Let go of temporary files."""
         for kept in self.kept.values():
-            if isinstance(kept, FeatureFile):
-                kept.close()
+            _close(kept)
 
 
 def numbers_of(protocol: Protocol, fake: Statistics, real: Statistics | None) -> dict[str, float]:
@@ -122,9 +125,7 @@ def numbers_of(protocol: Protocol, fake: Statistics, real: Statistics | None) ->
     if protocol.kind == "swd":
         return swd(theirs, mine)
     if protocol.kind == "fid":
-        values: tuple[float, ...] = (
-            frechet_distance(mine, theirs, population=protocol.stylegan),
-        )
+        values: tuple[float, ...] = (frechet_distance(mine, theirs, population=protocol.stylegan),)
     elif protocol.kind == "kid":
         values = kernel_distance(
             mine,
@@ -138,13 +139,14 @@ def numbers_of(protocol: Protocol, fake: Statistics, real: Statistics | None) ->
     return dict(zip(protocol.keys, values, strict=False))
 
 
+def _close(kept: Kept) -> None:
+    if isinstance(kept, FeatureFile):
+        kept.close()
+
+
 def check_counts(fakes: Mapping[Protocol, int], reals: Mapping[Protocol, int]) -> None:
     """Refuse sets that are too small for anything to be said."""
     for what, counts in (("generated", fakes), ("real", reals)):
         for protocol, count in counts.items():
             if count < 2:
-                raise ValueError(
-                    f"{protocol.name} needs at least 2 {what} pictures, got {count}"
-                )
-
-
+                raise ValueError(f"{protocol.name} needs at least 2 {what} pictures, got {count}")

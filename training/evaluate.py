@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from curriculums import Curriculum, stage_at, stage_starts
 from inference.samples import Samples
 from metrics import features
 from metrics.protocols import DEFAULT_FAKES, Protocol, find_protocols
@@ -186,6 +187,13 @@ def check_backend(protocols: Sequence[Protocol], backend: str) -> None:
         raise ValueError(f"pytorch-fid computes FID alone, not {', '.join(others)}")
 
 
+def check_measurements(curriculum: Curriculum) -> None:
+    """Refuse metrics that do not exist or cannot be computed here, before training begins."""
+    stages = [stage_at(curriculum, start) for start in stage_starts(curriculum)]
+    kinds = {p.kind for stage in stages for p in find_protocols(stage.eval_metrics)}
+    features.check_weights(kinds)
+
+
 @torch.no_grad()
 def measure(trainer: Trainer) -> dict[str, Any]:
     """The stage's `eval_metrics` of ema.pth, untruncated, against the training pictures.
@@ -209,11 +217,10 @@ def measure(trainer: Trainer) -> dict[str, Any]:
         protocols,
         DatasetPictures(dataset),
         short_images=stage.eval_images,
+        batch_size=BATCH,
         progress=False,
     )
     try:
         return evaluation.of_generator(samples)
     finally:
         evaluation.close()
-
-

@@ -54,8 +54,11 @@ def survey(
             mine, found = first + world.rank, None
             if mine < len(starts):
                 numbers = range(starts[mine], min(starts[mine] + batch_size, count))
-                found = len(numbers), _features(
-                    source(numbers).to(world.device), numbers, statistics, wanted, layers
+                found = (
+                    len(numbers),
+                    _features(
+                        source(numbers).to(world.device), numbers, statistics, wanted, layers
+                    ),
                 )
             for part in world.gather(found):
                 if part is not None:
@@ -132,12 +135,13 @@ class RealCache:
             if key[0] == "moments":
                 moments = Moments()
                 moments.load_state_dict(state)
-                statistics.kept[key] = moments
+                statistics.replace(key, moments)
             else:
                 kept = FeatureFile.open(file.with_suffix(".f32"), int(state["width"]))
                 if kept.count != statistics.length(key):
-                    raise ValueError("an incomplete file")
-                statistics.kept[key] = kept
+                    kept.close()
+                    return False
+                statistics.replace(key, kept)
         except (ValueError, KeyError, OSError):  # damaged: compute it again
             return False
         return True

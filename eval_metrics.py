@@ -215,7 +215,6 @@ def main() -> None:
             batch_size=args.batch_size,
         )
         rows = measure_all(args, world, evaluation)
-        evaluation.close()
         if world.is_main:
             report(args, rows, protocols)
     finally:

@@ -9,6 +9,7 @@ wherever it has them; StyleGAN's variants, which it has not, are written here.
 
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,11 @@ class Moments:
 
 
 class FeatureFile:
-    """Features of a stream of pictures in a temporary file."""
+    """Features of a stream of pictures in a temporary file, which is gone when this is."""
 
-    def __init__(self) -> None:
-        self._file: Any = tempfile.TemporaryFile()
+    def __init__(self, file: Any = None) -> None:
+        self._file: Any = tempfile.TemporaryFile() if file is None else file
+        weakref.finalize(self, self._file.close)
         self.count, self.width = 0, 0
 
     def add(self, features: Float[Tensor, "batch n"]) -> None:
@@ -96,19 +98,13 @@ class FeatureFile:
         with open(path, "wb") as copy:
             shutil.copyfileobj(self._file, copy)
 
-    def close(self) -> None:
-        """Let go of the file; a temporary one is gone then."""
-        self._file.close()
-
     @classmethod
     def open(cls, path: Path, width: int) -> "FeatureFile":
         """Features that `copy_to` wrote, of `width` numbers each."""
         size = path.stat().st_size
         if not width or size % (4 * width):
             raise ValueError(f"{path} does not hold features of {width} numbers")
-        self = cls()
-        self._file.close()
-        self._file = open(path, "rb")
+        self = cls(open(path, "rb"))
         self.count, self.width = size // (4 * width), width
         return self
 

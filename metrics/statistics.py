@@ -104,16 +104,6 @@ class Statistics:
             return kept.tensor(self.counts[protocol])
         return kept
 
-    def replace(self, key: Key, kept: Kept) -> None:
-        """Take what was kept before in place of computing it."""
-        _close(self.kept[key])
-        self.kept[key] = kept
-
-    def close(self) -> None:
-        """Let go of temporary files."""
-        for kept in self.kept.values():
-            _close(kept)
-
 
 def numbers_of(protocol: Protocol, fake: Statistics, real: Statistics | None) -> dict[str, float]:
     """A metric's numbers by their keys; `real` is not needed for the Inception Score."""
@@ -137,11 +127,6 @@ def numbers_of(protocol: Protocol, fake: Statistics, real: Statistics | None) ->
     else:
         values = precision_recall(mine, theirs, half=protocol.stylegan)
     return dict(zip(protocol.keys, values, strict=False))
-
-
-def _close(kept: Kept) -> None:
-    if isinstance(kept, FeatureFile):
-        kept.close()
 
 
 def check_counts(fakes: Mapping[Protocol, int], reals: Mapping[Protocol, int]) -> None:

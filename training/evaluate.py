@@ -131,7 +131,6 @@ class Evaluation:
         if self.world.is_main:
             for protocol in fakes:
                 numbers |= numbers_of(protocol, fake, real)
-        fake.close()
         return numbers
 
     def _real_counts(self, fakes: Mapping[Protocol, int]) -> dict[Protocol, int]:
@@ -171,11 +170,6 @@ class Evaluation:
         if self.reals is not None:
             parts.append(f"{self.reals.size[0]} px")
         return ", ".join(parts)
-
-    def close(self) -> None:
-        """Let go of temporary files."""
-        if self._real is not None:
-            self._real.close()
 
 
 def check_backend(protocols: Sequence[Protocol], backend: str) -> None:
@@ -220,7 +214,4 @@ def measure(trainer: Trainer) -> dict[str, Any]:
         batch_size=BATCH,
         progress=False,
     )
-    try:
-        return evaluation.of_generator(samples)
-    finally:
-        evaluation.close()
+    return evaluation.of_generator(samples)

@@ -135,13 +135,12 @@ class RealCache:
             if key[0] == "moments":
                 moments = Moments()
                 moments.load_state_dict(state)
-                statistics.replace(key, moments)
+                statistics.kept[key] = moments
             else:
                 kept = FeatureFile.open(file.with_suffix(".f32"), int(state["width"]))
                 if kept.count != statistics.length(key):
-                    kept.close()
                     return False
-                statistics.replace(key, kept)
+                statistics.kept[key] = kept
         except (ValueError, KeyError, OSError):  # damaged: compute it again
             return False
         return True

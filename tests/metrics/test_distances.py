@@ -152,9 +152,7 @@ def test_features_in_a_file_come_back_in_order(tmp_path: Path) -> None:
     assert torch.equal(file.tensor(), x)
     assert torch.equal(file.tensor(3), x[:3])
     file.copy_to(tmp_path / "kept.f32")
-    file.close()
     again = FeatureFile.open(tmp_path / "kept.f32", 5)
     assert again.count == 10 and torch.equal(again.tensor(7), x[:7])
-    again.close()
     with pytest.raises(ValueError, match="does not hold features of 7 numbers"):
         FeatureFile.open(tmp_path / "kept.f32", 7)

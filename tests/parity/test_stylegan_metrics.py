@@ -69,8 +69,6 @@ def test_distances_of_given_features(case: Case) -> None:
     )
     assert config["pr_nhood_size"] == 3
     precision, recall = precision_recall(fake_file.tensor(), real_file.tensor(), half=True)
-    for file in (real_file, fake_file):
-        file.close()
     numbers = {
         "fid": frechet_distance(fake, real, population=True),
         "kid": kid,

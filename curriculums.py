@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ops.registry import nearest
-from recipes import stylegan
+from recipes import epigraf, stylegan
 from stages import FIXED_KEYS, KEYS, Stage, make_stage
 
 Curriculum = dict[int | str, Any]
@@ -217,6 +217,7 @@ RECIPES: dict[str, Callable[..., Curriculum]] = {
     "StyleGAN2": stylegan.stylegan2,
     "StyleGAN3T": stylegan.stylegan3t,
     "StyleGAN3R": stylegan.stylegan3r,
+    **epigraf.RECIPES,
 }
 
 CURRICULA: dict[str, Curriculum] = {

@@ -15,6 +15,7 @@ from discriminators.stylegan2 import DiscriminatorBlock, DiscriminatorEpilogue
 from ops.blocks import block_channels, block_resolutions, half_dtype, half_resolution
 from ops.encoding import PoseEncoder, ScalarEncoder
 from ops.mapping import MappingNetwork, label_vectors
+from ops.norm import check_groups
 from ops.shapes import Float
 from rendering.cameras import Cameras, Patch
 
@@ -58,7 +59,8 @@ class PatchDiscriminator(Discriminator):
         self.resolution, self.patch_size, self.image_sizes = resolution, patch_size, (patch_size,)
         self.label_dim, self.img_channels = label_dim, img_channels
         self.uses_cameras = condition_on_cameras
-        self.compares_pictures = mbstd_num_channels > 0 and mbstd_group_size != 1
+        self.mbstd_group_size = mbstd_group_size if mbstd_num_channels > 0 else 1
+        self.compares_pictures = self.mbstd_group_size != 1
         self.half_resolution = half_resolution(resolution, num_fp16_res)
         channels = [block_channels(size, channel_base, channel_max) for size in sizes]
         self.patches = self.hyper_network = self.pose = self.mapping_network = None
@@ -145,6 +147,10 @@ class PatchDiscriminator(Discriminator):
                 direction = self.mapping_network(None, self.condition(label, cameras, window))
                 logits = (logits * direction).sum(1, keepdim=True) / math.sqrt(logits.shape[1])
         return Judgement(logits)
+
+    def group_size(self, batch: int) -> int:
+        """The groups of its minibatch standard deviation."""
+        return check_groups(batch, self.mbstd_group_size)
 
     def window_features(
         self, batch: int, patch: Patch | None

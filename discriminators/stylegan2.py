@@ -249,9 +249,9 @@ class StyleGAN2Discriminator(Discriminator):
                 logits = (logits * direction).sum(1, keepdim=True) / math.sqrt(logits.shape[1])
         return Judgement(logits)
 
-    def check_batch(self, size: int) -> None:
-        """Refuse a number of pictures that its groups do not divide."""
-        check_groups(size, self.mbstd_group_size)
+    def group_size(self, batch: int) -> int:
+        """The groups of its minibatch standard deviation."""
+        return check_groups(batch, self.mbstd_group_size)
 
     def condition(
         self, label: Tensor | None, cameras: Cameras | None

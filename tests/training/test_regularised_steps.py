@@ -16,7 +16,7 @@ from rendering.cameras import Cameras
 from training import losses
 from training.build import build_players
 from training.distributed import World
-from training.fakes import draw_fakes
+from training.fakes import Sampler
 from training.players import Draw, Moment, Players, Reals
 from training.random import Streams
 from training.regularizers import blur, gradient_penalty, path_lengths
@@ -75,7 +75,7 @@ class Match:
 
     def draws(self) -> list[Draw]:
         labels = torch.arange(self.stage.label_dim) if self.stage.label_dim else None
-        return draw_fakes(self.stage, self.players.generator, self.streams, labels)
+        return Sampler(self.stage, self.players.generator, self.streams, labels).fakes(0)
 
 
 def expected_gradients(loss: Tensor, optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -241,7 +241,7 @@ class Seen:
 
     def _keep(self, module: Any, arguments: Any) -> None:
         self.images.append(arguments[0].detach().clone())
-        self.labels.append(arguments[3])
+        self.labels.append(arguments[3] if len(arguments) > 3 else None)
 
 
 def test_pictures_are_blurred_less_and_less() -> None:
@@ -251,7 +251,7 @@ def test_pictures_are_blurred_less_and_less() -> None:
     for count, sigma in ((0, 2.0), (500, 1.0), (1000, 0.0), (3000, 0.0)):
         moment = dataclasses.replace(match.moment, images_seen=count)
         assert moment.blur_sigma == sigma
-        match.players.judge(images, moment, None, None)
+        match.players.judge(images, moment)
         assert_close(seen.images[-1], blur(images, sigma))
     assert not torch.equal(seen.images[0], images) and torch.equal(seen.images[-1], images)
 
@@ -317,10 +317,8 @@ def test_reals_are_judged_by_their_own_labels_and_fakes_by_drawn_ones() -> None:
 def test_fakes_have_classes_in_the_datas_proportions() -> None:
     match = Match("label_dim=2", "batch_split=1")
     labels = torch.tensor([0, 0, 0, 1])
-    found = [
-        draw_fakes(match.stage, match.players.generator, match.streams, labels)[0].label
-        for _ in range(100)
-    ]
+    sampler = Sampler(match.stage, match.players.generator, match.streams, labels)
+    found = [sampler.fakes(0)[0].label for _ in range(100)]
     share = float(torch.stack([f for f in found if f is not None]).float().mean())
     assert 0.18 < share < 0.32  # a quarter of 400: standard deviation 0.022
 

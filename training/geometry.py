@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from generators import Generator
-from inference.views import seeded_latents
+from inference.views import seeded_labels, seeded_latents
 from metrics.appearance import appearance, appearance_distance, colour_histogram, identity_drift
 from metrics.geometry import (
     Consistency,
@@ -169,8 +169,10 @@ class _Look:
         law = self.stage.pose_law(evaluation=True)
         cameras, closed = scene_cameras(law, number, self.views)
         cameras = cameras.to(device)
-        z = seeded_latents([SEED + number], generator.latent_dim, self.stage.z_dist).to(device)
-        w = generator.mapping(z, None, cameras[0], psi=self.psi)
+        seeds = [SEED + number]
+        z = seeded_latents(seeds, generator.latent_dim, self.stage.z_dist).to(device)
+        label = seeded_labels(generator, seeds)
+        w = generator.mapping(z, label, cameras[0], psi=self.psi)
         scene = see(generator, w, cameras, self.settings)
         order = torch.arange(self.views)
         source, target = (order, order.roll(-1)) if closed else (order[:-1], order[1:])

@@ -107,7 +107,8 @@ def plot(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
             axis.set(xscale="log", yscale="log", xlabel="image resolution", ylabel=key)
             axis.set_xticks(args.img_sizes, [str(size) for size in args.img_sizes])
             axis.minorticks_off()
-            axis.set_ylim(bottom=min(row[key] for row in rows) / 3)
+            numbers = [row[key] for row in rows]
+            axis.set_ylim(min(numbers) / 3, max(numbers) * 3)
     axes[0].legend()
     figure.suptitle(f"A training step of EpiGRAF, {args.batch_size} pictures")
     args.plot.parent.mkdir(parents=True, exist_ok=True)

@@ -57,22 +57,22 @@ def face_normals(mesh: Mesh) -> Float[Tensor, "faces 3"]:
 
 def with_normals(mesh: Mesh, density: Density) -> Mesh:
     """Add normals: downhill in the density, where it has a slope, else those of the triangles."""
-    slopes = []
-    for part in mesh.vertices.split(BLOCK):
-        points = part.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            total = density(points).sum()
-        slopes.append(
-            torch.autograd.grad(total, points)[0]
-            if total.requires_grad
-            else torch.zeros_like(points)
-        )
-    slope = torch.cat(slopes)
+    slope = torch.cat([_slope(density, part) for part in mesh.vertices.split(BLOCK)])
     flat = torch.zeros_like(mesh.vertices)
     flat.index_add_(0, mesh.faces.flatten(), face_normals(mesh).repeat_interleave(3, 0))
     steep = (slope.norm(dim=-1) > 0) & slope.isfinite().all(-1)
     normals = torch.where(steep[:, None], -slope, flat)
     return replace(mesh, normals=torch.nn.functional.normalize(normals, dim=-1, eps=1e-30))
+
+
+def _slope(density: Density, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """Gradient of the density; zero for one that has no derivative."""
+    points = points.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        total = density(points).sum()
+    if not total.requires_grad:
+        return torch.zeros_like(points)
+    return torch.autograd.grad(total, points)[0]
 
 
 @torch.no_grad()

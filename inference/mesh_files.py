@@ -76,37 +76,22 @@ def write_glb(path: Path, mesh: Mesh) -> None:
     Colours become linear light, which glTF has its vertex colours in, and the material unlit, so
     that viewers show them as the generator made them.
     """
-    vertices = _array(mesh.vertices)
-    parts: list[tuple[np.ndarray, dict[str, object], int]] = []
-    attributes = {"POSITION": 0}
-    corner = {"min": vertices.min(0).tolist(), "max": vertices.max(0).tolist()}
-    parts.append((vertices, {"componentType": _FLOAT, "type": "VEC3", **corner}, _ARRAY))
-    if mesh.normals is not None:
-        attributes["NORMAL"] = len(parts)
-        parts.append((_array(mesh.normals), {"componentType": _FLOAT, "type": "VEC3"}, _ARRAY))
-    if mesh.colours is not None:
-        attributes["COLOR_0"] = len(parts)
-        linear = np.ones((len(vertices), 4))  # a fourth number keeps rows on multiples of 4 bytes
-        linear[:, :3] = _to_linear(_array(mesh.colours).astype(np.float64))
-        shorts = np.round(linear * 65535).astype("<u2")
-        kind = {"componentType": _USHORT, "type": "VEC4", "normalized": True}
-        parts.append((shorts, kind, _ARRAY))
-    indices = mesh.faces.cpu().numpy().astype("<u4").reshape(-1)
-    parts.append((indices, {"componentType": _UINT, "type": "SCALAR"}, _INDEX))
+    parts = _glb_parts(mesh)
     views, accessors, offset = [], [], 0
-    for i, (array, kind, target) in enumerate(parts):
+    for i, (array, kind, target) in enumerate(parts.values()):
         view = {"buffer": 0, "byteOffset": offset, "byteLength": array.nbytes, "target": target}
         views.append(view)
         accessors.append({"bufferView": i, "count": len(array), **kind})
         offset += array.nbytes  # all of them multiples of 4
-    primitive = {"attributes": attributes, "indices": len(parts) - 1, "material": 0}
+    places = {name: i for i, name in enumerate(parts)}
+    indices = places.pop("indices")
     document = {
         "asset": {"version": "2.0", "generator": "PeriGAN"},
         "extensionsUsed": ["KHR_materials_unlit"],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0}],
-        "meshes": [{"primitives": [primitive]}],
+        "meshes": [{"primitives": [{"attributes": places, "indices": indices, "material": 0}]}],
         "materials": [{"extensions": {"KHR_materials_unlit": {}}}],
         "buffers": [{"byteLength": offset}],
         "bufferViews": views,
@@ -118,8 +103,26 @@ def write_glb(path: Path, mesh: Mesh) -> None:
         stream.write(struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + offset))
         stream.write(struct.pack("<I4s", len(text), b"JSON") + text)
         stream.write(struct.pack("<I4s", offset, b"BIN\0"))
-        for array, _, _ in parts:
+        for array, _, _ in parts.values():
             stream.write(array.tobytes())
+
+
+def _glb_parts(mesh: Mesh) -> dict[str, tuple[np.ndarray, dict[str, object], int]]:
+    """The binary chunk by glTF's names: numbers, what they are, and what they are for."""
+    vertices, vector = _array(mesh.vertices), {"componentType": _FLOAT, "type": "VEC3"}
+    corners = {"min": vertices.min(0).tolist(), "max": vertices.max(0).tolist()}
+    parts = {"POSITION": (vertices, {**vector, **corners}, _ARRAY)}
+    if mesh.normals is not None:
+        parts["NORMAL"] = (_array(mesh.normals), vector, _ARRAY)
+    if mesh.colours is not None:
+        linear = np.ones((len(vertices), 4))  # a fourth number keeps rows on multiples of 4 bytes
+        linear[:, :3] = _to_linear(_array(mesh.colours).astype(np.float64))
+        shorts = np.round(linear * 65535).astype("<u2")
+        kind = {"componentType": _USHORT, "type": "VEC4", "normalized": True}
+        parts["COLOR_0"] = (shorts, kind, _ARRAY)
+    indices = mesh.faces.cpu().numpy().astype("<u4").reshape(-1)
+    parts["indices"] = (indices, {"componentType": _UINT, "type": "SCALAR"}, _INDEX)
+    return parts
 
 
 WRITERS: dict[str, Callable[[Path, Mesh], None]] = {

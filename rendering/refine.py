@@ -4,9 +4,8 @@ The field is looked at on a lattice of stride 8 first, then on ever finer ones, 
 that the surface may run through. Which ones those are, a local Lipschitz estimate says: a block is
 left alone if its values keep farther from the level than half of what they and their neighbours
 differ by. Sines have no useful global constant: a trained field jumps from empty to solid within
-three voxels, and its largest slope would declare every block suspicious.
-
-Until something lies on either side of the level, all blocks are suspicious.
+three voxels, and its largest slope would declare every block suspicious. Until points lie on both
+sides of the level, every block is looked at.
 
 An estimate may be wrong, so each lattice is closed before the next finer one: a block left alone
 whose border turns out to be crossed is looked at after all, until none is. A connected piece of
@@ -15,7 +14,7 @@ coarse lattice and nothing around it hints at it.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +27,6 @@ from rendering.grid import Density, place_points, unravel
 LARGEST_STRIDE = 8
 FEWEST_BLOCKS = 16  # per side of the coarsest lattice
 MARGIN = 0.5  # of the differences around a block: how far values may yet go
-LAST_MARGIN = 1.0  # in the last step only a block's own corners are asked
 CHUNK = 2**20  # points at once, to bound memory
 
 
@@ -65,7 +63,7 @@ def near_surface(
     active = torch.ones((side - 1,) * 3, dtype=torch.bool, device=values.device)
     while stride > 1:
         last = stride == 2
-        active &= _suspicious(values, level, margin=LAST_MARGIN if last else MARGIN, ring=not last)
+        active &= _suspicious(values, level, ring=not last)
         values = _refine(values, active, level, lattice, stride // 2)
         if not last:
             active = _children(active)
@@ -100,9 +98,9 @@ def _first_stride(resolution: int) -> int:
 
 
 def _suspicious(
-    values: Float[Tensor, "x y z"], level: float, *, margin: float, ring: bool
+    values: Float[Tensor, "x y z"], level: float, *, ring: bool
 ) -> Bool[Tensor, "blocks_x blocks_y blocks_z"]:
-    """Blocks whose values, gone on by `margin` times their range, would reach the level.
+    """Blocks whose values, gone on by MARGIN times their range, would reach the level.
 
     With `ring` the points next to a block's corners count as well. Values are clipped to be no
     farther below the level than any is above: how empty emptiness is tells nothing about slopes.
@@ -117,7 +115,7 @@ def _suspicious(
         high, low = F.max_pool3d(padded, 4, 1)[0, 0], -F.max_pool3d(-padded, 4, 1)[0, 0]
     else:
         high, low = _corners(above, torch.maximum), _corners(above, torch.minimum)
-    reach = margin * (high - low)
+    reach = MARGIN * (high - low)
     return (low - reach <= 0) & (high + reach > 0)
 
 
@@ -149,27 +147,42 @@ def _refine(
     known[::2, ::2, ::2] = True
     fresh = active
     while fresh.any():
-        wanted = torch.zeros_like(known)
-        for view in _block_points(wanted):
-            view |= fresh
-        wanted &= ~known
+        wanted = _points_of(fresh) & ~known
         lattice.evaluate(fine, wanted, stride)
         known |= wanted
-        solid, empty = torch.zeros_like(active), torch.zeros_like(active)
-        for view in _block_points(fine):
-            inside = view > level
-            solid |= inside
-            empty |= ~inside
-        fresh = solid & empty & ~active
+        inside = fine > level
+        solid = _over_points(inside, torch.logical_or)
+        fresh = solid & ~_over_points(inside, torch.logical_and) & ~active
         active |= fresh
     return fine
 
 
-def _block_points(fine: Tensor) -> Iterator[Tensor]:
-    """The 27 points of every block of two cells, as views with one entry per block."""
-    end = len(fine) - 1
-    for offset in itertools.product(range(3), repeat=3):
-        yield fine[tuple(slice(o, end - 1 + o, 2) for o in offset)]
+def _points_of(blocks: Bool[Tensor, "x y z"]) -> Bool[Tensor, "fine_x fine_y fine_z"]:
+    """The 27 points of each of the blocks, which are two cells wide."""
+    for axis in range(3):
+        shape = [2 * n + 1 if a == axis else n for a, n in enumerate(blocks.shape)]
+        points = blocks.new_zeros(shape)
+        for part in _ends_and_middle(points, axis):
+            part |= blocks
+        blocks = points
+    return blocks
+
+
+def _over_points(
+    inside: Bool[Tensor, "fine_x fine_y fine_z"], reduce: Callable[[Tensor, Tensor], Tensor]
+) -> Bool[Tensor, "x y z"]:
+    """Reduce over the 27 points of every block, an axis at a time."""
+    for axis in range(3):
+        first, middle, last = _ends_and_middle(inside, axis)
+        inside = reduce(reduce(first, last), middle)
+    return inside
+
+
+def _ends_and_middle(points: Tensor, axis: int) -> list[Tensor]:
+    """The first, middle and last points of the blocks along an axis, as views."""
+    before, after = (slice(None),) * axis, (slice(None),) * (2 - axis)
+    parts = (slice(0, -1, 2), slice(1, None, 2), slice(2, None, 2))
+    return [points[(*before, part, *after)] for part in parts]
 
 
 def _children(active: Tensor) -> Tensor:

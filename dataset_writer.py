@@ -16,7 +16,7 @@ import shutil
 import uuid
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +28,7 @@ import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from dataset_cameras import CAMERAS, ORIGIN, Point, angles_from_labels, labels_from_angles
 from dataset_sources import mirror_yaw, open_source, source_annotations
 from datasets import decode_image
 from image_files import TABLE, Annotations, ImageFiles, in_threads, some
@@ -65,6 +66,8 @@ def write_dataset(
     labels: str = "table",  # "table": from dataset.json or list, "folders": by top folder, "none"
     mirror: bool = False,  # write every picture also flipped
     frontal_yaw: float | None = None,  # for mirroring; None: what dataset.json says
+    cameras: str = "keep",  # their form in dataset.json: as it is, "angles", or "labels"
+    pivot: Point = ORIGIN,  # what labelled cameras look at, for "angles"
     num_workers: int = 0,  # threads; 0: the calling one
     progress: bool = True,
 ) -> Report:
@@ -73,49 +76,72 @@ def write_dataset(
     Raises ValueError for what concerns the whole set: nothing to read, sizes that differ, wrong
     annotations. A picture that cannot be used is left out and named in the report.
     """
+    files, listed = open_source(source)
+    notes, extra, remarks = source_annotations(files, listed, labels)
+    _check_options(resolution, transform, max_images, cameras, notes)
+    yaw = mirror_yaw(notes, frontal_yaw) if mirror else None
+    names = files.names[:max_images]
+    if len(names) < len(files.names):
+        left = len(files.names) - len(names)
+        remarks.append(f"left out {left} of {len(files.names)} pictures (max_images)")
+    target = resolution or _common_size(files, names, num_workers)
+    report = Report(target[0], notes=remarks)
+    work = partial(_prepare, files, transform, target, mirror)
+    with _new_output(output) as save:
+        made = in_threads(work, list(range(len(names))), num_workers, ahead=4)
+        quiet = None if progress else True  # None: shown on a terminal
+        pictures = tqdm(made, "converting", len(names), unit="img", disable=quiet)
+        entries = _write_pictures(pictures, save, report, transform or "resizing")
+        if not entries:
+            raise ValueError(f"{source}: nothing is left to write. {report}")
+        table = _table(notes, entries, yaw) | _kept(extra, entries, report)
+        sources = [files.names[entry.place] for entry in entries]
+        table = _with_cameras(table, cameras, sources, notes, pivot)
+        save(TABLE, json.dumps(table).encode())
+    return report
+
+
+def _check_options(
+    resolution: tuple[int, int] | None,
+    transform: str | None,
+    max_images: int | None,
+    cameras: str,
+    notes: Annotations,
+) -> None:
     if max_images is not None and max_images < 1:
         raise ValueError(f"max_images must be at least 1, got {max_images}")
     if transform is not None and resolution is None:
         raise ValueError(f"transform {transform!r} needs a resolution")
     if resolution is not None:
         check_target(transform, resolution)
-    files, listed = open_source(source)
-    notes, extra, remarks = source_annotations(files, listed, labels)
-    yaw = mirror_yaw(notes, frontal_yaw) if mirror else None
-    names = files.names[:max_images]
-    report = Report(0, notes=remarks)
-    if len(names) < len(files.names):
-        left = len(files.names) - len(names)
-        report.notes.append(f"left out {left} of {len(files.names)} pictures (max_images)")
-    if resolution is None:
-        resolution = _common_size(files, names, num_workers, report)
-    report.size = resolution[0]
-    work = partial(_prepare, files, transform, resolution, mirror)
-    entries: list[Entry] = []
-    with _new_output(output) as save:
-        made = in_threads(work, list(range(len(names))), num_workers, ahead=4)
-        distorted = []
-        for result in tqdm(
-            made, "converting", len(names), unit="img", disable=None if progress else True
-        ):
-            if result.skipped:
-                report.skipped[result.name] = result.skipped
-            if result.distorted:
-                distorted.append(result.name)
-            for data, flipped in zip(result.files, (False, True), strict=False):
-                name = f"{len(entries) // 1000:05d}/img{len(entries):08d}.png"
-                save(name, data)
-                entries.append(Entry(name, result.place, result.window, flipped))
-        if not entries:
-            raise ValueError(f"{source}: nothing is left to write. {report}")
-        table = _table(notes, entries, yaw) | _kept(extra, entries, report)
-        save(TABLE, json.dumps(table).encode())
-    if distorted:
-        report.notes.append(
-            f"{transform or 'resizing'} changed the aspect of {len(distorted)}: {some(distorted)}"
+    if cameras not in CAMERAS:
+        raise ValueError(f"cameras must be one of {CAMERAS}, got {cameras!r}")
+    if cameras == "labels" and notes.labels is not None:
+        raise ValueError(
+            f"{notes.where} has classes for labels: cameras as labels would replace them"
         )
+
+
+def _write_pictures(
+    pictures: "Iterable[Prepared]", save: "Save", report: Report, transform: str
+) -> "list[Entry]":
+    """Save what there is of each, and report what there is not."""
+    entries: list[Entry] = []
+    distorted = []
+    for made in pictures:
+        if made.skipped:
+            report.skipped[made.name] = made.skipped
+        if made.distorted:
+            distorted.append(made.name)
+        for data, flipped in zip(made.files, (False, True), strict=False):
+            name = f"{len(entries) // 1000:05d}/img{len(entries):08d}.png"
+            save(name, data)
+            entries.append(Entry(name, made.place, made.window, flipped))
+    if distorted:
+        changed = f"{transform} changed the aspect of {len(distorted)}: {some(distorted)}"
+        report.notes.append(changed)
     report.written = len(entries)
-    return report
+    return entries
 
 
 # ---- the table
@@ -164,6 +190,30 @@ def _table(notes: Annotations, entries: list[Entry], yaw: float | None) -> dict[
 
 def _pairs(names: list[str], values: np.ndarray) -> list[list[Any]]:
     return [[name, value] for name, value in zip(names, values.tolist(), strict=True)]
+
+
+def _with_cameras(
+    table: dict[str, Any],
+    form: str,
+    sources: list[str],
+    notes: Annotations,
+    pivot: Point,
+) -> dict[str, Any]:
+    """The table with cameras in the form that is asked for; `sources` name them in errors."""
+    camera = {**table.get("camera", {})}
+    if form == "angles" and notes.camera_labels is not None:
+        names, labels = zip(*table["labels"], strict=True)
+        up = camera.pop("up", "y")
+        angles, shared = angles_from_labels(np.array(labels), sources, notes.where, pivot, up)
+        pairs = _pairs(list(names), angles)
+        return table | {"labels": None, "camera_angles": pairs, "camera": camera | shared}
+    if form == "labels" and notes.camera_angles is not None:
+        names, angles = zip(*table["camera_angles"], strict=True)
+        labels = labels_from_angles(np.array(angles), camera, notes.where)
+        camera = {key: value for key, value in camera.items() if key not in ("fov", "radius")}
+        pairs = _pairs(list(names), labels)
+        return table | {"labels": pairs, "camera_angles": None, "camera": camera}
+    return table
 
 
 def _kept(extra: dict[str, Any], entries: list[Entry], report: Report) -> dict[str, Any]:
@@ -219,9 +269,7 @@ def _png(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _common_size(
-    files: ImageFiles, names: list[str], num_workers: int, report: Report
-) -> tuple[int, int]:
+def _common_size(files: ImageFiles, names: list[str], num_workers: int) -> tuple[int, int]:
     """The size of all readable pictures, from their headers; it must be one, and square."""
 
     def size_of(name: str) -> tuple[int, int] | None:

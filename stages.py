@@ -117,6 +117,7 @@ class Stage:
     sample_images: int = 25  # pictures per sample grid, five to a row
     sample_size: int | None = None  # their pixels per side; None: img_size
     eval_images: int = 2048  # pictures that a measurement compares
+    eval_metrics: tuple[str, ...] = ("swd",)  # its metrics; by the first one best/ is chosen
     compat: tuple[str, ...] = ()  # the original's quirks to reproduce, by their names in COMPAT
 
     def network_values(self) -> dict[str, Any]:
@@ -254,6 +255,8 @@ def _check(key: str, value: Any, where: str) -> Any:
         return _check_betas(value, where)
     if key == "compat":
         return _check_compat(value, where)
+    if key == "eval_metrics":
+        return _check_names(key, value, where)
     if kind is Mapping:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
             raise ValueError(f"{key} must be a dictionary of options, got {value!r} {where}")
@@ -291,6 +294,16 @@ def _check_betas(value: Any, where: str) -> tuple[float, float]:
     if not numbers or len(value) != 2 or not all(0 <= b < 1 for b in value):
         raise ValueError(f"betas must be two numbers in [0, 1), got {value!r} {where}")
     return float(value[0]), float(value[1])
+
+
+def _check_names(key: str, value: Any, where: str) -> tuple[str, ...]:
+    """Names in a list or separated by commas."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (tuple, list)) or not all(isinstance(n, str) for n in names):
+        raise ValueError(f"{key} must be a list of names, got {value!r} {where}")
+    if not names or not all(name.strip() for name in names):
+        raise ValueError(f"{key} must name at least one, got {value!r} {where}")
+    return tuple(name.strip() for name in names)
 
 
 def _check_compat(value: Any, where: str) -> tuple[str, ...]:

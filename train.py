@@ -21,7 +21,7 @@ from inference import checkpoint
 from inference.options import default_device, parse_device, positive, run_script
 from stages import PRECISIONS
 from training import distributed
-from training.evaluate import measure
+from training.evaluate import check_measurements, measure
 from training.state import NotFiniteError
 from training.trainer import END_OF_CURRICULUM, RunOptions, Trainer
 
@@ -134,6 +134,8 @@ def train(rank: int, size: int, port: int | None, args: argparse.Namespace) -> N
         seed=args.seed,
         num_workers=args.num_workers,
     )
+    if args.eval_freq:
+        check_measurements(curriculum)
     world = distributed.join(args.device, rank, size, port)
     try:
         trainer = Trainer(curriculum, options, world, evaluate=measure)

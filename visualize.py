@@ -41,12 +41,41 @@ from inference.paths import add_trajectory, camera_path
 from inference.scene import Scene
 from ops.registry import nearest
 from rendering.cameras import Cameras
-from rendering.field import Field, raw_density
+from rendering.field import Field, background_of, raw_density
 from rendering.grid import voxel_lattice
 from rendering.settings import RenderSettings
 
 ABOVE = 3 * math.pi / 8  # pitch of pictures without a path of their own
 STILLS = ("front_grid", "minigrid")
+
+
+class Darkness:
+    """A background without light."""
+
+    num_draws = 0
+
+    def __call__(
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        positions: Tensor,
+        u: Tensor | None,
+        *,
+        white_back: bool,
+    ) -> Tensor:
+        """Nothing, in every channel."""
+        return torch.zeros_like(directions[..., :1])
+
+
+class Foreground:
+    """A field with darkness in place of its background, if it has one."""
+
+    def __init__(self, field: Field) -> None:
+        self._field = field
+        self.background = None if background_of(field) is None else Darkness()
+
+    def __call__(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        return self._field(points, directions)
 
 
 class Visualizer:
@@ -128,8 +157,7 @@ class Visualizer:
         white = dataclasses.replace(self.settings, white_back=True, last_back=False)
         for name, scene in self._scenes():
             bare = self._scene(scene.w, name)
-            field = self._field(bare)
-            bare.field = lambda points, directions, field=field: field(points, directions)
+            bare.field = Foreground(self._field(bare))
             camera = self._camera(math.pi / 2)
             pair = [self._picture(scene, camera), self._picture(bare, camera, white)]
             self._save(f"bg_nobg_{name}", torch.cat(pair, dim=1))

@@ -199,6 +199,10 @@ class EpiGRAF(StyleGenerator, RadianceGenerator):
             noise = self.painter.draw_noise(len(w), generator)
         return self.field(w, noise)
 
+    def allow_second_derivatives(self) -> None:
+        """Sample planes by the way whose gradient has a gradient."""
+        self.decoder.twice_differentiable = True
+
     def to_image(self, radiance: Tensor) -> Tensor:
         """The decoder's colours are in the range of pictures, and beyond: nothing clamps them."""
         return radiance

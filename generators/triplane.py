@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ops.encoding import ScalarEncoder
+from ops.grid_sample import grid_sample
 from ops.linear import EqualizedLinear
 from ops.registry import nearest
 from ops.shapes import Float
@@ -28,16 +29,23 @@ def sample_planes(
     planes: Float[Tensor, "batch channels height width"],
     points: Float[Tensor, "batch n 3"],
     axes: str = "exact",
+    *,
+    twice: bool = False,
 ) -> Float[Tensor, "batch 3 n features"]:
     """What points in [-1, 1]^3 meet on each plane: bilinear, zeros outside.
 
-    The channels hold the planes one after the other; `axes` is a name of PLANE_AXES.
+    The channels hold the planes one after the other; `axes` is a name of PLANE_AXES. With `twice`
+    it can be differentiated any number of times in the planes, but not in the points.
     """
     batch, channels, height, width = planes.shape
     pairs = torch.tensor(PLANE_AXES[axes], device=points.device)
-    grid = points[..., pairs].permute(0, 2, 1, 3).reshape(batch * 3, -1, 1, 2)
+    # all points in one row: the CPU's kernel works on many of a row at once
+    grid = points[..., pairs].permute(0, 2, 1, 3).reshape(batch * 3, 1, -1, 2).to(planes.dtype)
     stacked = planes.reshape(batch * 3, channels // 3, height, width)
-    met = F.grid_sample(stacked, grid.to(planes.dtype), align_corners=True)[..., 0]
+    if twice:  # its pixels end where the picture does, not in the middle of the outermost
+        met = grid_sample(stacked, grid * (1 - 1 / grid.new_tensor([width, height])))
+    else:
+        met = F.grid_sample(stacked, grid, align_corners=True)
     return met.reshape(batch, 3, channels // 3, -1).transpose(2, 3)
 
 
@@ -65,6 +73,7 @@ class TriPlaneDecoder(nn.Module):
             raise ValueError(f"cube_scale must be positive, got {cube_scale}")
         self.feature_dim, self.cube_scale, self.axes = feature_dim, cube_scale, axes
         self.density_shift = density_shift
+        self.twice_differentiable = False  # in the planes, at the price of gradients in points
         self.coordinates = None
         if coordinate_periods > 0:
             self.coordinates = ScalarEncoder(3, multiplier=coordinate_periods)
@@ -84,7 +93,7 @@ class TriPlaneDecoder(nn.Module):
     ) -> Float[Tensor, "batch n numbers"]:
         """What the decoder knows of points: the mean of the planes and waves of the points."""
         points = points / self.cube_scale
-        met = sample_planes(planes, points, self.axes).mean(1)
+        met = sample_planes(planes, points, self.axes, twice=self.twice_differentiable).mean(1)
         if self.coordinates is None:
             return met
         return torch.cat([met, self.coordinates(points).to(met)], dim=-1)

@@ -45,6 +45,8 @@ def add_film(parser: argparse.ArgumentParser) -> None:
     add("--fps", type=_frame_rate, default=25.0, help="frames per second (25)")
     add("--crf", type=int, choices=range(52), default=CRF, metavar="0..51",
         help=f"H.264's quality: lower is better and larger ({CRF})")  # fmt: skip
+    add("--batch_size", type=int, choices=[1], default=1, metavar="1",
+        help="of the original's command lines; frames are computed one by one")  # fmt: skip
 
 
 def save_film(frames: Iterable[Tensor], name: str, args: argparse.Namespace) -> Path:

@@ -129,9 +129,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if path.is_dir():
         raise ValueError(f"{path} is a directory, not a latent file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it holds a single array without a name")
+        with archive:
             return dict(archive)
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a latent file (.npz): {error}") from error

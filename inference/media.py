@@ -10,12 +10,19 @@ from torch import Tensor
 from ops.shapes import Float, UInt8
 
 
+def quantize(
+    images: Float[Tensor, "batch channels height width"],
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Pictures in [-1, 1] as bytes, -1 black and 1 white whatever the picture's own range."""
+    pixels = (images.float() * 0.5 + 0.5) * 255 + 0.5
+    return pixels.clamp(0, 255).floor().to(torch.uint8)
+
+
 def to_uint8(
     images: Float[Tensor, "batch channels height width"],
 ) -> UInt8[Tensor, "batch height width channels"]:
-    """Pictures in [-1, 1] as bytes, -1 black and 1 white whatever the picture's own range."""
-    pixels = (images.float() * 0.5 + 0.5) * 255 + 0.5
-    return pixels.clamp(0, 255).floor().permute(0, 2, 3, 1).to("cpu", torch.uint8)
+    """Pictures in [-1, 1] as bytes in the layout of files, on the CPU."""
+    return quantize(images).permute(0, 2, 3, 1).cpu()
 
 
 def tile(

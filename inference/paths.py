@@ -7,7 +7,7 @@ import torch
 
 from inference.options import positive
 from rendering.cameras import Cameras
-from rendering.trajectories import FRAMES, TRAJECTORIES, face
+from rendering.trajectories import CLOSED, FRAMES, TRAJECTORIES, face
 from stages import Stage
 
 # flag -> meaning; each belongs to the trajectories that have a parameter of that name
@@ -41,6 +41,8 @@ def add_trajectory(parser: argparse.ArgumentParser, default: str | None = "front
         help=f"one of {', '.join(TRAJECTORIES)} ({default or 'as above'})")  # fmt: skip
     add("--num_frames", type=positive,
         help="frames (36; front_circle 64, line and wiggle 16, points one each)")  # fmt: skip
+    add("--loop", action="store_true",
+        help="leave out a closed path's last frame, which repeats the first")  # fmt: skip
     add("--fov", type=float, help="degrees of view, in place of the curriculum's")
     for name, meaning in NUMBERS.items():
         add(f"--{name}", type=float, metavar="X", help=meaning)
@@ -58,17 +60,21 @@ def camera_path(
 ) -> Cameras:
     """The path that the flags ask for, around the middle of the stage's pose law.
 
-    `num_frames` overrules --num_frames. `closed` leaves out the end of a path, to be repeated
-    without a frame shown twice. `defaults` replace a parameter's own default where a trajectory has
-    it. Raises ValueError for a parameter that it does not have.
+    `num_frames` overrules --num_frames. `closed` is --loop for paths that can: one frame less of
+    the path, so that it can be repeated without one shown twice. `defaults` replace a parameter's
+    own default where a trajectory has it. Raises ValueError for a parameter that it does not have.
     """
     name = args.trajectory
     given = {n: getattr(args, n) for n in (*NUMBERS, "yaws") if getattr(args, n) is not None}
     options = TRAJECTORIES.arguments(name, defaults, given)
     frames = num_frames or path_frames(args)
     fov = stage.fov if args.fov is None else args.fov
-    more = closed and name != "points"
-    path = TRAJECTORIES[name](frames + more, fov, dtype=torch.float64, **options)
+    closed = closed or args.loop
+    if closed and name not in CLOSED:
+        if args.loop:
+            raise ValueError(f"--loop needs a closed path ({', '.join(CLOSED)}), got {name}")
+        closed = False
+    path = TRAJECTORIES[name](frames + closed, fov, dtype=torch.float64, **options)
     if not 0 < float(path.fov.min()) <= float(path.fov.max()) < 180:
         raise ValueError(f"the field of view must stay between 0 and 180 degrees, got {fov}")
     return face(path[:frames], stage.h_mean, stage.radius).to(torch.float32)

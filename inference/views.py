@@ -21,14 +21,15 @@ def seeded_latents(
 
     So seed 7 is the same face whatever the batch, the number of GPUs or the other seeds.
     """
-    rows = []
-    for seed in seeds:
-        rng = torch.Generator().manual_seed(seed)
-        if z_dist == "uniform":
-            rows.append(2 * torch.rand(latent_dim, generator=rng) - 1)
-        else:
-            rows.append(torch.randn(latent_dim, generator=rng))
-    return torch.stack(rows)
+    rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([draw_latent(rng, latent_dim, z_dist) for rng in rngs])
+
+
+def draw_latent(rng: torch.Generator, latent_dim: int, z_dist: str) -> Float[Tensor, " latent"]:
+    """One latent, normal or with `z_dist` "uniform" from (-1, 1)."""
+    if z_dist == "uniform":
+        return 2 * torch.rand(latent_dim, generator=rng) - 1
+    return torch.randn(latent_dim, generator=rng)
 
 
 def seeded_labels(generator: Generator, seeds: Sequence[int]) -> Int[Tensor, " seeds"] | None:

@@ -128,9 +128,9 @@ class Consistency:
     """How well one view of a scene foretells the next; all are shares, means over view pairs.
 
     `r2` is the share of the colours' variance over the surface that is foretold: 1 is a solid
-    scene, 0 as good as one plain colour, below 0 worse than that. `error` is the mean colour
-    difference, None if there is nothing to compare; `missing` is how much of what should be seen
-    the other view looks through; `solid` how much of the pictures shows a surface.
+    scene, 0 as good as one plain colour, -1 (never less) what unrelated pictures score. `error` is
+    the mean colour difference, None if there is nothing to compare; `missing` is how much of what
+    should be seen the other view looks through; `solid` how much of the pictures shows a surface.
     """
 
     r2: float
@@ -156,7 +156,7 @@ def view_consistency(source: Views, target: Views, tolerance: float = TOLERANCE)
     surface = (own / 2)[expected]
     variance = (surface - surface.mean(0)).square().mean().clamp(min=LEAST_CONTRAST**2)
     return Consistency(
-        r2=1 - float(difference.square().mean() / variance),
+        r2=max(-1.0, 1 - float(difference.square().mean() / variance)),
         error=float(difference.abs().mean()),
         missing=float(found.missing.sum() / expected.sum()),
         solid=solid,

@@ -7,7 +7,6 @@ distance and coverage, Achlioptas et al. 2018, "Learning representations and gen
 3D point clouds", section 4.2).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,26 +81,17 @@ def chamfer(a: Float[Tensor, "n 3"], b: Float[Tensor, "m 3"]) -> float:
 class Matching:
     """Known shapes against made ones: `distance` in world units, `coverage` a share.
 
-    `partner[i]` is the known shape that is nearest to made shape i, `gap[i]` how far it is.
+    `partner[i]` is the known shape that is nearest to made shape i.
     """
 
     distance: float
     coverage: float
     partner: list[int]
-    gap: list[float]
 
 
-def match_shapes(
-    made: Sequence[Float[Tensor, "n 3"]], known: Sequence[Float[Tensor, "m 3"]]
-) -> Matching:
-    """Minimum matching distance and coverage under the chamfer distance."""
-    if not made or not known:
-        raise ValueError(f"need shapes of both kinds, got {len(made)} made, {len(known)} known")
-    table = torch.tensor([[chamfer(a, b) for b in known] for a in made])
-    gap, partner = table.min(dim=1)
-    return Matching(
-        distance=float(table.amin(0).mean()),
-        coverage=len(set(partner.tolist())) / len(known),
-        partner=partner.tolist(),
-        gap=gap.tolist(),
-    )
+def match_shapes(table: Float[Tensor, "made known"]) -> Matching:
+    """Minimum matching distance and coverage, given how far made shapes are from known ones."""
+    if not table.numel():
+        raise ValueError(f"need shapes of both kinds, got {table.shape[0]} and {table.shape[1]}")
+    partner = table.argmin(dim=1).tolist()
+    return Matching(float(table.amin(0).mean()), len(set(partner)) / table.shape[1], partner)

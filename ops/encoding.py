@@ -95,3 +95,10 @@ class PoseEncoder(nn.Module):
     def _draw(self, law: Callable[..., Tensor], like: Tensor) -> Tensor:
         device = like.device if self.rng is None else self.rng.device
         return law(like.shape, generator=self.rng, device=device).to(like)
+
+
+def draw_poses_from(network: nn.Module, rng: torch.Generator) -> None:
+    """Let noise and gaps of every pose encoder of a network come from `rng`."""
+    for module in network.modules():
+        if isinstance(module, PoseEncoder):
+            module.rng = rng

@@ -91,10 +91,11 @@ def _common(img_size: int, batch_size: int, batch: int) -> Curriculum:
     }
 
 
-# In minutes on a laptop.
+# In minutes on a laptop: high learning rates, much R1 and no noise inputs make up for few steps.
 ToysStyleGAN2: Curriculum = NO_CAMERAS | {
-    0: {"batch_size": 16, "img_size": 32},
-    1_800: {},
+    0: {"batch_size": 8, "img_size": 32, "gen_lr": 0.005, "disc_lr": 0.005},
+    2_000: {"batch_size": 8, "img_size": 32, "gen_lr": 0.002, "disc_lr": 0.002},
+    2_600: {},
     "latent_dim": 64,
     "generator": "StyleGAN2",
     "generator_options": {
@@ -102,15 +103,14 @@ ToysStyleGAN2: Curriculum = NO_CAMERAS | {
         "mapping_layers": 2,
         "channel_base": 1024,
         "channel_max": 96,
+        "use_noise": False,
     },
     "discriminator": "StyleGAN2Discriminator",
     "discriminator_options": {"channel_base": 1024, "channel_max": 96},
-    "gen_lr": 0.0025,
-    "disc_lr": 0.0025,
     "betas": (0.0, 0.99),
     "grad_clip": None,
-    "r1_lambda": 0.1,
-    "r1_interval": 16,
+    "r1_lambda": 1,
+    "r1_interval": 8,
     "ema_kimg": 2,
     "ema2_kimg": 10,
     "dataset": "Toys",

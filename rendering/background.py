@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ops.grid_sample import grid_sample
 from ops.shapes import Float
 from rendering.compositing import activate_density, composite
 from rendering.sampling import jittered_depths
@@ -42,9 +43,10 @@ class PlaneBackground:
         white_back: bool = False,
     ) -> Float[Tensor, "batch rays channels"]:
         """The picture at `positions`, its outermost pixels on the border of the image."""
-        grid = (positions * positions.new_tensor([1, -1]))[:, :, None].to(self.picture)
-        seen = F.grid_sample(self.picture, grid, padding_mode="border", align_corners=True)
-        return seen[..., 0].transpose(1, 2).to(positions)
+        height, width = self.picture.shape[2:]
+        middles = positions.new_tensor([1 - 1 / width, 1 / height - 1])  # of the outermost pixels
+        seen = grid_sample(self.picture, (positions * middles)[:, None].to(self.picture))
+        return seen[:, :, 0].transpose(1, 2).to(positions)
 
 
 class SphereBackground:

@@ -178,6 +178,34 @@ def cameras_from_orbit(
     return replace(cameras, cam2world=cam2world, angles=angles)
 
 
+def look_at(
+    origin: Float[Tensor, "batch 3"],
+    pivot: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    fov: Tensor | float = 30.0,
+    *,
+    up: str = "y",
+) -> Cameras:
+    """Level cameras that stand at `origin` and look at `pivot`; EG3D's face data do so at
+    (0, 0, 0.2) from a sphere around the world's origin.
+    """
+    offset = (origin - torch.tensor(pivot).to(origin)) @ _to_y_up(up).to(origin).T
+    x, y, z = offset.unbind(1)
+    yaw, pitch = torch.atan2(z, x), torch.atan2(torch.hypot(x, z), y)
+    fov = torch.as_tensor(fov).to(origin).expand(len(origin))
+    angles = torch.stack([yaw, pitch, torch.zeros_like(yaw)], 1)
+    return cameras_from_orbit(OrbitAngles(angles, offset.norm(dim=1), fov), pivot=pivot, up=up)
+
+
+def fov_of_published(degrees: float) -> float:
+    """Our field of view, of the picture's side, of one that EG3D's scripts are given.
+
+    Theirs is that of the diagonal, with 1.414 and 3.14159 for sqrt(2) and pi: 18.837 is a focal
+    length of 4.263, and a field of view of 13.38 degrees.
+    """
+    focal = 1 / (math.tan(degrees * 3.14159 / 360) * 1.414)
+    return math.degrees(2 * math.atan(0.5 / focal))
+
+
 def mirror_labels(
     labels: Float[Tensor, "batch 25"],
     frontal_yaw: float = math.pi / 2,  # yaw of the cameras in the plane of symmetry

@@ -34,6 +34,7 @@ class Trajectory(Protocol):
 
 TRAJECTORIES: Registry[Trajectory] = Registry("trajectory")
 
+CLOSED = ("front", "orbit", "front_circle")  # paths that end where they began
 # how many frames the originals give a path
 FRAMES = {"front": 36, "orbit": 36, "front_circle": 64, "points": 3, "line": 16, "wiggle": 16}
 

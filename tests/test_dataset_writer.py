@@ -16,7 +16,12 @@ from dataset_writer import Report, write_dataset
 from datasets import ImageDataset, open_dataset
 from image_files import find_images, read_annotations
 from image_windows import Window, check_target, transformed, windowed_label
-from rendering.camera_labels import cameras_from_labels, labels_from_cameras
+from rendering.camera_labels import (
+    OrbitAngles,
+    cameras_from_labels,
+    cameras_from_orbit,
+    labels_from_cameras,
+)
 from rendering.cameras import Cameras
 
 
@@ -281,6 +286,61 @@ def test_a_field_of_view_is_dropped_when_pictures_are_cut(tmp_path):
 
 def test_the_whole_window_is_exact():
     assert transformed(noise(6, 4), None, (4, 4)).window == Window(0, 0, 1, 1)
+
+
+# ---- cameras from one form into the other
+
+
+def test_camera_labels_become_angles_and_come_back(tmp_path):
+    values = {name_of(i): row for i, row in enumerate(camera_labels().tolist())}
+    source = make_source(tmp_path / "in", labels=values)
+    convert(source, tmp_path / "angles.zip", cameras="angles", mirror=True)
+    table = table_of(tmp_path / "angles.zip")
+    assert table["labels"] is None
+    assert table["camera"] == {"fov": pytest.approx(30), "radius": pytest.approx(2.7)}
+    expected = torch.linspace(1.2, 1.9, 4)[ORDER]
+    angles = opened(tmp_path / "angles.zip").camera_angles
+    assert angles is not None
+    torch.testing.assert_close(angles[::2, 0], expected)
+    torch.testing.assert_close(angles[1::2, 0], math.pi - expected)
+    torch.testing.assert_close(angles[:, 1:], torch.tensor([[1.3, 0.0]]).expand(8, 2))
+    convert(tmp_path / "angles.zip", tmp_path / "labels.zip", cameras="labels")
+    convert(source, tmp_path / "direct.zip", mirror=True)
+    again, direct = (opened(tmp_path / n).camera_labels for n in ("labels.zip", "direct.zip"))
+    torch.testing.assert_close(again, direct, atol=1e-5, rtol=1e-5)
+    assert table_of(tmp_path / "labels.zip")["camera"] == {}
+
+
+def test_cameras_of_a_world_whose_z_is_up_become_angles_about_their_pivot(tmp_path):
+    angles = torch.tensor([[0.3, 1.2, 0.1], [-2.0, 0.9, 0.0]] * 2)
+    orbit = OrbitAngles(angles, torch.full((4,), 1.3), torch.full((4,), 20.0))
+    labels = labels_from_cameras(cameras_from_orbit(orbit, pivot=(0.1, 0.0, 0.2), up="z"))
+    values = {name_of(i): row for i, row in enumerate(labels.tolist())}
+    source = make_source(tmp_path / "in", labels=values, camera={"up": "z"})
+    with pytest.raises(ValueError, match=r"'a/0.png': it does not look at .0, 0, 0.:"):
+        convert(source, tmp_path / "out.zip", cameras="angles")
+    assert not (tmp_path / "out.zip").exists()
+    convert(source, tmp_path / "out.zip", cameras="angles", pivot=(0.1, 0.0, 0.2))
+    found = opened(tmp_path / "out.zip").camera_angles
+    torch.testing.assert_close(found, angles[ORDER], atol=1e-5, rtol=0)
+    assert "up" not in table_of(tmp_path / "out.zip")["camera"]
+
+
+def test_what_the_other_form_cannot_say_is_refused(tmp_path):
+    labels = camera_labels()
+    labels[1, [3, 7, 11]] *= 1.1
+    values = {name_of(i): row for i, row in enumerate(labels.tolist())}
+    source = make_source(tmp_path / "far", labels=values)
+    with pytest.raises(ValueError, match=r"no common radius, but 2.7 .* to 2.97 .b/1.png.; angles"):
+        convert(source, tmp_path / "out.zip", cameras="angles")
+    source = make_source(tmp_path / "in", camera_angles=ANGLES, camera={"fov": 12})
+    with pytest.raises(ValueError, match='need camera.radius of dataset.json: add "camera": '):
+        convert(source, tmp_path / "out.zip", cameras="labels")
+    source = make_source(tmp_path / "both", camera_angles=ANGLES, labels=LABELS)
+    with pytest.raises(ValueError, match="has classes for labels"):
+        convert(source, tmp_path / "out.zip", cameras="labels")
+    with pytest.raises(ValueError, match="cameras must be one of .*got 'poses'"):
+        convert(source, tmp_path / "out.zip", cameras="poses")
 
 
 # ---- refusals

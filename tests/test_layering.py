@@ -30,8 +30,10 @@ TABLE: dict[str, set[str]] = {
     "image_cache": set(),
     "image_windows": set(),
     "datasets": {"image_cache", "image_files", "rendering", "ops", "toys"},
+    "dataset_cameras": {"image_files", "rendering"},
     "dataset_sources": {"image_files", "rendering.camera_labels"},
     "dataset_writer": {
+        "dataset_cameras",
         "dataset_sources",
         "datasets",
         "image_files",

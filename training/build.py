@@ -12,6 +12,7 @@ from discriminators.base import Discriminator
 from generators.base import RadianceGenerator
 from generators.style import StyleGenerator
 from inference.checkpoint import build_generator, construct
+from ops.encoding import draw_poses_from
 from ops.registry import nearest
 from stages import Stage
 from training.adaptive import make_augmentation
@@ -31,8 +32,8 @@ def build_players(
 ) -> tuple[Players, dict[str, dict[str, Any]]]:
     """Make both players, the same in every process, and the records that rebuild them.
 
-    `rng` feeds jitter and noise, `chance`, on the CPU, the augmentation. The records are keyed by
-    the networks' file names.
+    `rng` feeds jitter, noise and the gaps in poses, `chance`, on the CPU, the augmentation. The
+    records are keyed by the networks' file names.
     """
     device = world.device
     with torch.random.fork_rng(devices=[]):
@@ -40,6 +41,8 @@ def build_players(
         generator, record_g = build_generator(stage)
         discriminator, record_d = build_discriminator(stage)
     generator, discriminator = generator.to(device), discriminator.to(device)
+    draw_poses_from(generator, rng)
+    draw_poses_from(discriminator, rng)
     augment, control = make_augmentation(
         stage.augment,
         preset=stage.augment_preset,

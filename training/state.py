@@ -138,15 +138,7 @@ class RunState:
 
     def snapshot(self, directory: Path) -> None:
         """Keep the checkpoint just written as snapshots/<step>/, in links that cost no room."""
-        target = directory / "snapshots" / f"{self.step:06d}"
-        target.mkdir(parents=True, exist_ok=True)
-        for file in directory.glob("*.pth"):
-            link = target / file.name
-            link.unlink(missing_ok=True)
-            try:
-                link.hardlink_to(file)
-            except OSError:  # a file system without hard links
-                shutil.copy2(file, link)
+        link_files(directory, directory / "snapshots" / f"{self.step:06d}")
 
     def _parts(self) -> dict[str, Any]:
         players = self.players
@@ -158,3 +150,15 @@ class RunState:
 
     def _header(self) -> dict[str, Any]:
         return {"format": checkpoint.FORMAT, "step": self.step}
+
+
+def link_files(directory: Path, target: Path) -> None:
+    """Give a run's files another name in `target`; where that cannot be done, copy them."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in directory.glob("*.pth"):
+        link = target / file.name
+        link.unlink(missing_ok=True)
+        try:
+            link.hardlink_to(file)
+        except OSError:  # a file system without hard links
+            shutil.copy2(file, link)

@@ -27,9 +27,11 @@ from curriculums import (
 from datasets import ImageDataset, open_dataset
 from discriminators.base import Discriminator
 from inference import checkpoint
+from metrics.protocols import find_protocols
 from rendering.camera_labels import cameras_from_labels, raw_cameras
 from rendering.cameras import Cameras
 from stages import FROM_DATA
+from training.best import Best
 from training.build import build_players, check_options, check_players
 from training.data import DataStream, Prefetch
 from training.distributed import World
@@ -335,6 +337,11 @@ class Trainer:
                 stream.write(json.dumps(line) + "\n")
             shown = [f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, float)]
             self._log.say(f"step {self.state.step}: {', '.join(shown)}")
+        best, chosen = Best(self.options.output_dir), find_protocols(self.stage.eval_metrics)[0]
+        is_best = self._log is not None and best.is_beaten_by(numbers, chosen)
+        if self.world.any(is_best) and self._try_save() and self._log is not None:
+            with self._log.surviving(self.state.step, "the best checkpoint"):
+                best.keep(line)
 
     def _save_previews(self) -> None:
         if self._log is not None and self._shown_step != self.state.step:

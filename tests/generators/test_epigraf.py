@@ -14,6 +14,7 @@ from rendering.cameras import Cameras, Patch
 from rendering.field import Field, background_of
 from rendering.renderer import render
 from rendering.settings import RenderSettings
+from training.regularizers import path_lengths
 
 SETTINGS = RenderSettings(
     9, 6, 0.6, 1.4, clamp_mode="softplus", jitter=False, bounded_jitter=True, hierarchical=False
@@ -88,6 +89,17 @@ def test_the_window_of_scale_one_is_the_picture_bit_for_bit(
             return generator.synthesis(w, views(), settings, patch=patch, generator=rng).image
 
         assert torch.equal(picture(Patch.whole(2)), picture(None))
+
+
+@BACKGROUNDS
+def test_path_lengths_can_be_regularised(tiny: Callable[..., EpiGRAF], background: str) -> None:
+    generator = tiny(background=background)
+    generator.allow_second_derivatives()
+    w = generator.mapping(torch.randn(2, 4))
+    images = generator.synthesis(w, views(), SETTINGS).image
+    path_lengths(images, w, torch.randn_like(images)).square().sum().backward()
+    dead = [n for n, p in generator.painter.named_parameters() if p.grad is None]
+    assert not [name for name in dead if not name.endswith("bias")]
 
 
 # -- planes

@@ -56,6 +56,18 @@ def test_planes_are_sampled_bilinearly_with_zeros_outside(rng: torch.Generator) 
                 assert_close(met[b, p, n], slow_bilinear(plane, x, y), atol=1e-5, rtol=1e-5)
 
 
+def test_planes_can_be_differentiated_twice_by_another_way(rng: torch.Generator) -> None:
+    planes = torch.randn(1, 6, 3, 4, generator=rng, dtype=torch.float64, requires_grad=True)
+    points = torch.rand(1, 5, 3, generator=rng, dtype=torch.float64) * 2.4 - 1.2
+    once, twice = (sample_planes(planes, points, twice=way) for way in (False, True))
+    assert_close(once, twice)
+    gradients = [torch.autograd.grad(y.sin().sum(), planes)[0] for y in (once, twice)]
+    assert_close(*gradients)
+    assert torch.autograd.gradgradcheck(
+        lambda p: sample_planes(p, points, twice=True).square(), planes
+    )
+
+
 def test_far_outside_the_cube_every_point_looks_alike() -> None:
     decoder = TriPlaneDecoder(feature_dim=4, cube_scale=0.5)
     field = TriPlaneField(torch.randn(1, 12, 8, 8), decoder)

@@ -83,6 +83,11 @@ def test_a_script_has_its_own_defaults_and_the_user_the_last_word() -> None:
 def test_a_closed_path_leaves_out_its_repeated_end() -> None:
     loop = path("--trajectory", "orbit", num_frames=4, closed=True).yaw_pitch[:, 0]
     assert_close(loop, torch.arange(4) * math.pi / 2)
+    asked = path("--trajectory", "orbit", "--num_frames", "4", "--loop").yaw_pitch[:, 0]
+    assert torch.equal(asked, loop)
+    assert len(path("--trajectory", "line", num_frames=4, closed=True)) == 4, "as far as it can"
+    with pytest.raises(ValueError, match="--loop needs a closed path .* got line"):
+        path("--trajectory", "line", "--loop")
 
 
 def test_an_unknown_path_is_refused_with_the_nearest_name(

@@ -13,7 +13,9 @@ from rendering.camera_labels import (
     cameras_from_labels,
     cameras_from_orbit,
     check_camera_labels,
+    fov_of_published,
     labels_from_cameras,
+    look_at,
     mirror_labels,
     nearest_point,
     orbit_angles,
@@ -151,6 +153,24 @@ def test_the_nearest_point_to_all_axes_is_the_common_one():
     parallel.cam2world[0, 0, 3], parallel.cam2world[1, 0, 3] = 1, -1
     point, away = nearest_point(parallel)
     assert point.tolist() == pytest.approx([0, 0, 0], abs=1e-9) and away == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("up", "axis"), [("y", 1), ("z", 2)])
+def test_cameras_that_look_at_a_point_stand_where_they_should_and_are_level(up, axis):
+    origin = torch.randn(6, 3, dtype=torch.float64, generator=torch.manual_seed(3))
+    cameras = look_at(origin, PIVOT, 25.0, up=up)
+    torch.testing.assert_close(cameras.origin, origin)
+    toward = torch.nn.functional.normalize(torch.tensor(PIVOT).double() - origin, dim=1)
+    torch.testing.assert_close(-cameras.cam2world[:, :3, 2], toward, atol=1e-6, rtol=0)
+    assert cameras.cam2world[:, axis, 0].abs().max() < 1e-6  # right is level
+    assert (cameras.cam2world[:, axis, 1] > 0).all() and (cameras.fov == 25).all()
+
+
+def test_a_published_field_of_view_is_that_of_the_diagonal():
+    fov = fov_of_published(18.837)
+    assert 0.5 / math.tan(math.radians(fov) / 2) == pytest.approx(4.2634, abs=1e-4)
+    diagonal = math.degrees(2 * math.atan(math.sqrt(0.5) / 4.2647))
+    assert diagonal == pytest.approx(18.837, abs=1e-2)
 
 
 # ---- mirroring

@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from rendering.trajectories import (
+    CLOSED,
     TRAJECTORIES,
     face,
     front,
@@ -19,7 +20,6 @@ from rendering.trajectories import (
 )
 
 FRONT = math.pi / 2
-CLOSED = {"front", "orbit", "front_circle"}
 
 
 @pytest.mark.parametrize("name", list(TRAJECTORIES))

@@ -97,6 +97,28 @@ def test_convert_writes_a_data_set_and_says_what_became_of_the_source(
         assert archive.namelist() == ["00000/img00000000.png", "dataset.json"]
 
 
+def test_check_tells_classes_cameras_and_what_is_wrong(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{i}.png" for i in range(3)]
+    for name in names:
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    angles = {name: [0.1 * i - 0.1, 1.5, 0.0] for i, name in enumerate(names)}
+    table = {"labels": dict(zip(names, [0, 3, 3], strict=True)), "camera_angles": angles}
+    (tmp_path / "dataset.json").write_text(json.dumps(table))
+    run("check", ".", "--frontal_yaw", "0")
+    assert capsys.readouterr().out.splitlines() == [
+        "3 pictures, 0 other files",
+        "4 classes, 2 of them empty; class 0 has 1 pictures, class 3 has 2",
+        "3 cameras: yaw 0.000 +- 0.082 (-0.100 to 0.100), pitch 1.500 +- 0.000 (1.500 to 1.500), "
+        "roll 0.000 +- 0.000 (0.000 to 0.000)",
+    ]
+    with pytest.raises(SystemExit) as exit_info:
+        run("check", ".")
+    assert exit_info.value.code == 1
+    assert "set frontal_yaw to 0" in capsys.readouterr().out
+
+
 def test_an_lmdb_is_refused_in_one_line(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -164,6 +164,7 @@ def test_help_is_documentation(
         (["RUN", "--grid", "4"], "a grid is columns x rows"),
         (["RUN", "--grid", "0x2"], "a grid is columns x rows"),
         (["RUN", "--format", "avi"], "invalid choice: 'avi'"),
+        (["RUN", "--batch_size", "2"], "invalid choice: 2"),
         (["RUN", "--fps", "0"], "must be a number above 0"),
         (["RUN", "--only", "depths"], "invalid choice: 'depths'"),
         (["RUN", "--only", "depth", "--normals"], "leave out --normals"),

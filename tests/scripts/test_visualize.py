@@ -148,6 +148,22 @@ def test_without_a_background_there_is_white(tmp_path: Path, show: Show) -> None
     assert not np.array_equal(dark[:, :SIZE], back[:, :SIZE])
 
 
+@pytest.mark.parametrize("background", ["plane", "sphere"])
+def test_a_background_of_its_own_gives_way_to_white(
+    tmp_path: Path, show: Show, background: str
+) -> None:
+    options = {
+        **{"w_dim": 8, "channel_base": 64, "channel_max": 12, "plane_resolution": 8},
+        **{"feature_dim": 4, "decoder_width": 8, "cube_scale": 0.4, "density_shift": -200.0},
+        **{"background": background, "background_channel_base": 64, "background_steps": 4},
+    }
+    changes = ["generator='EpiGRAF'", f"generator_options={options!r}", "clamp_mode='softplus'"]
+    run = write_run(tmp_path / "run", *changes, "white_back=False")
+    pair = show("bg_nobg", run, "--seed", "0")["bg_nobg_0.png"]
+    assert (pair[:, SIZE:] == 255).all(), "so thin that there is only the background"
+    assert pair[:, :SIZE].std() > 1
+
+
 @pytest.mark.parametrize("name", ["front_grid", "video", "interp", "interp_video"])
 def test_a_2d_generator_is_shown_too(tmp_path: Path, show: Show, name: str) -> None:
     words = ["--seeds", "0-1", "--num_frames", "3"]

@@ -117,6 +117,7 @@ class Stage:
     sample_images: int = 25  # pictures per sample grid, five to a row
     sample_size: int | None = None  # their pixels per side; None: img_size
     eval_images: int = 2048  # pictures that a measurement compares
+    eval_scenes: int = 0  # scenes whose views are held against each other; 0: none
     eval_metrics: tuple[str, ...] = ("swd",)  # its metrics; by the first one best/ is chosen
     compat: tuple[str, ...] = ()  # the original's quirks to reproduce, by their names in COMPAT
 

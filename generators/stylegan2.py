@@ -365,17 +365,20 @@ class StyleGAN2(StyleGenerator):
         patch: Patch | None = None,
         generator: torch.Generator | None = None,
         noise_mode: str | None = None,
+        noise: Noise | None = None,
         force_fp32: bool = False,
     ) -> Rendering:
         """Pictures of styles; cameras make no difference.
 
         `noise_mode` is "random" (drawn from `generator`), "const" (each layer's own picture) or
-        "none"; None means random where `settings.jitter` allows chance, else const.
+        "none"; None means random where `settings.jitter` allows chance, else const. `noise` is used
+        in place of all these: an entry per layer.
         """
         self.check_request(w, settings, patch)
         if noise_mode is None:
             noise_mode = "random" if settings.jitter else "const"
-        noise = self.noise(noise_mode, len(w), generator)
+        if noise is None:
+            noise = self.noise(noise_mode, len(w), generator)
         maps = self.maps(cameras)
         return Rendering(self.synthesis_network(w, noise, force_fp32=force_fp32, maps=maps))
 

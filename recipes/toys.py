@@ -41,6 +41,7 @@ _TURNING: Curriculum = VIEWS | {
     "hierarchical_sample": False,
     "white_back": True,
     "nerf_noise_steps": 400,
+    "eval_scenes": 16,
 }
 
 # In minutes on a laptop: what `make demo` trains.

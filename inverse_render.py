@@ -23,7 +23,7 @@ A generator that makes flat pictures (StyleGAN) has one view, and neither camera
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,9 +60,9 @@ from inference.style_search import (
     POSE_ROUNDS,
     STYLE_ROUNDS,
     find_start,
-    sees_cameras,
     spread_cameras,
 )
+from inference.video import save_video
 from inference.views import front_pitch
 from rendering.cameras import Cameras
 from rendering.settings import RenderSettings
@@ -165,7 +165,7 @@ def prepare(args: argparse.Namespace) -> tuple[Task, Curriculum]:
         resolution=own or args.view_size or 2 * size,
         lock_view_dependence=args.lock_view_dependence,
     )
-    has_sides = sees_cameras(generator, fitting)
+    has_sides = generator.sees_cameras
     for flag in ("edit", "fit_pose", "yaw", "pitch", "fov"):
         given = getattr(args, flag)
         if not has_sides and given is not None and given is not False:
@@ -304,25 +304,6 @@ def look(task: Task, w: Tensor, cameras: Cameras) -> Iterator[Tensor]:
     scene = Scene(task.generator, w)
     for camera in cameras:
         yield to_uint8(scene.look(camera, task.looking).image)[0]
-
-
-def save_video(frames: Iterable[Tensor], folder: Path, name: str) -> Path:
-    """Stream frames (N, N, 3) of bytes into an mp4 that every player shows."""
-    import imageio_ffmpeg
-
-    path, encoder = folder / f"{name}.mp4", None
-    for frame in frames:
-        frame = F.pad(frame, (0, 0, 0, frame.shape[1] % 2, 0, frame.shape[0] % 2))  # even sides
-        if encoder is None:
-            encoder = imageio_ffmpeg.write_frames(
-                str(path), (frame.shape[1], frame.shape[0]), fps=25, macro_block_size=1,
-                ffmpeg_log_level="error",
-            )  # fmt: skip
-            encoder.send(None)
-        encoder.send(frame.contiguous().numpy())
-    if encoder is not None:
-        encoder.close()
-    return path
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from generators import Generator
-from generators.base import RadianceGenerator
 from inference.inversion import SCHEDULES, average_style, fit_style
 from ops.shapes import Float
 from rendering.cameras import Cameras
@@ -26,20 +25,6 @@ NOISE = 0.1  # on the coordinates in what follows a search, which has been over 
 Rounds = tuple[tuple[int, int, float], ...]  # trials, steps of each, and noise at first
 STYLE_ROUNDS: Rounds = ((8, 100, 0.6), (2, 100, NOISE))
 POSE_ROUNDS: Rounds = ((24, 25, NOISE), (8, 50, NOISE), (3, 100, NOISE))
-
-
-def sees_cameras(generator: Generator, settings: RenderSettings) -> bool:
-    """Whether the picture changes with the camera."""
-    if isinstance(generator, RadianceGenerator):
-        return True
-    w = average_style(generator)
-    device = generator.w_avg.device
-    with torch.no_grad():
-        one, other = (
-            generator.synthesis(w, Cameras.from_angles(yaw, 1.4, 30.0).to(device), settings).image
-            for yaw in (1.2, 1.9)
-        )
-    return not torch.allclose(one, other, atol=1e-4)
 
 
 def find_start(

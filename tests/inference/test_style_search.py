@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_plugins import build_generator, every_flat_generator, settings_of
 
 from generators.pigan import PiGAN
 from inference.inversion import average_style, principal_directions
-from inference.style_search import find_start, sees_cameras, spread_cameras
+from inference.style_search import find_start, spread_cameras
 from rendering.cameras import Cameras
 from rendering.settings import PoseLaw, RenderSettings
 
@@ -79,13 +78,3 @@ def test_trials_at_one_camera_end_with_the_best_of_them(generator: PiGAN) -> Non
     before, after = float((start - target).square().mean()), error(4)
     assert after < before / 2
     assert after == error(4)
-
-
-def test_a_field_has_sides_and_a_flat_picture_has_none(generator: PiGAN) -> None:
-    assert sees_cameras(generator, SETTINGS)
-
-
-@every_flat_generator
-def test_flat_generators_are_blind_to_cameras(name: str, options: dict[str, object]) -> None:
-    flat = build_generator(name, options)
-    assert not sees_cameras(flat, settings_of(flat))

@@ -218,7 +218,7 @@ def measure(trainer: Trainer) -> dict[str, Any]:
         batch_size=BATCH,
         progress=False,
     )
-    numbers = evaluation.of_generator(samples)
+    numbers = evaluation.of_generator(samples) if protocols else {}
     if stage.eval_scenes and isinstance(generator, RadianceGenerator):
         geometry = measure_geometry(
             generator,

@@ -52,6 +52,7 @@ def named_styles(
     samples are; one that is told of cameras, for the one `camera`.
     """
     device = generator.w_avg.device
+    check_label(generator, label)
     if latent is None:
         z = seeded_latents(seeds, generator.latent_dim, z_dist).to(device)
         classes = seeded_labels(generator, seeds if label is None else [label] * len(seeds))
@@ -73,6 +74,14 @@ def named_styles(
     check_styles(generator, w, latent)
     stem = latent.stem
     return [(stem if len(w) == 1 else f"{stem}_{i}", w[i : i + 1]) for i in range(len(w))]
+
+
+def check_label(generator: Generator, label: int | None) -> None:
+    """Refuse a class that a generator does not have."""
+    classes = generator.label_dim
+    if label is not None and not 0 <= label < classes:
+        allowed = f"must be one of 0 to {classes - 1}, got {label}"
+        raise ValueError(f"--class: {allowed if classes else 'this generator has no classes'}")
 
 
 def check_styles(generator: Generator, w: Tensor, path: Path) -> None:

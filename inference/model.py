@@ -18,7 +18,7 @@ from generators.base import RadianceGenerator
 from generators.stylegan2 import NOISE_MODES
 from generators.stylegan3 import input_transform
 from inference.checkpoint import checkpoint_step, load_generator
-from inference.latents import add_latents, named_styles
+from inference.latents import add_latents, check_label, named_styles
 from inference.options import add_device, add_exact, flatten, positive
 from inference.scene import Scene
 from inference.views import front_pitch
@@ -136,14 +136,6 @@ def open_model(args: argparse.Namespace) -> Model:
     synthesis_options(generator, args)
     check_label(generator, args.label)
     return model
-
-
-def check_label(generator: Generator, label: int | None) -> None:
-    """Refuse a class that a generator does not have."""
-    classes = generator.label_dim
-    if label is not None and not 0 <= label < classes:
-        allowed = f"must be one of 0 to {classes - 1}, got {label}"
-        raise ValueError(f"--class: {allowed if classes else 'this generator has no classes'}")
 
 
 def synthesis_options(generator: Generator, args: argparse.Namespace) -> dict[str, Any]:

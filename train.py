@@ -16,14 +16,17 @@ from pathlib import Path
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
-from curriculums import CURRICULA, Curriculum, find_curriculum, last_step, validate, with_overrides
+from curriculums import CURRICULA, Curriculum, find_curriculum, validate, with_overrides
 from inference import checkpoint
 from inference.options import default_device, parse_device, positive, run_script
 from stages import PRECISIONS
 from training import distributed
-from training.evaluate import measure
+from training.evaluate import check_measurements, measure
 from training.state import NotFiniteError
-from training.trainer import RunOptions, Trainer
+from training.trainer import END_OF_CURRICULUM, RunOptions, Trainer
+
+# what the averages, the discriminator and ADA need not wait for once the networks are trained
+TRANSFER = ["ema_rampup=None", "blur_init_sigma=0", "blur_fade_kimg=0", "ada_kimg=100"]
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,10 +39,16 @@ def parse_args() -> argparse.Namespace:
         "optional with --load_dir, whose run carries its own")  # fmt: skip
     add("--output_dir", type=Path, default=Path("debug"), help="the run's directory (debug)")
     add("--load_dir", type=Path, help="go on from the run in this directory")
+    add("--init_from", type=Path, metavar="DIR",
+        help="begin a new run with the networks of the run in this directory (transfer learning): "
+        "no ema_rampup, no blur, ada_kimg=100 unless set")  # fmt: skip
+    add("--generator_only", action="store_true",
+        help="with --init_from: the discriminator begins anew")  # fmt: skip
     add("--dataset_path", help="the pictures: a folder, a zip, or a quoted glob")
     add("--set", action="append", default=[], metavar="KEY=VALUE",
         help="set any curriculum key, for instance gen_lr=1e-4, 0.batch_size=8 (stage 0) or "
         "generator_options.hidden_dim=128; may be repeated")  # fmt: skip
+    add("--kimg", type=float, help="stop after so many thousand images: short for total_kimg")
     add("--n_steps", type=positive, help="stop at this step (default: where the curriculum ends)")
     add("--n_epochs", type=positive, default=3000, help="stop after so many epochs (3000)")
     add("--sample_interval", type=positive, default=200,
@@ -58,6 +67,10 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.set_step is not None and args.load_dir is None:
         parser.error("--set_step needs --load_dir")
+    if args.init_from is not None and args.load_dir is not None:
+        parser.error("--init_from begins a run, --load_dir goes on with one: give one of them")
+    if args.generator_only and args.init_from is None:
+        parser.error("--generator_only needs --init_from")
     if args.curriculum is None and args.load_dir is None:
         parser.error("--curriculum is needed (or --load_dir, to go on with a run)")
     for name in ("eval_freq", "num_workers", "set_step"):
@@ -68,18 +81,27 @@ def parse_args() -> argparse.Namespace:
 
 def choose_curriculum(args: argparse.Namespace) -> Curriculum:
     """The named curriculum or the loaded run's own, with the command line's changes."""
-    if args.curriculum is not None:
-        curriculum = find_curriculum(args.curriculum)
-    else:
-        curriculum = checkpoint.read_file(args.load_dir / "generator.pth")["curriculum"]
-    changes = list(args.set)
+    changes = [*(TRANSFER if args.init_from is not None else []), *args.set]
+    if args.kimg is not None:
+        changes.append(f"total_kimg={args.kimg}")
     if args.dataset_path is not None:
         changes.append(f"dataset_path={args.dataset_path!r}")
     if args.precision is not None:
         changes.append(f"precision={args.precision}")
+    if args.curriculum is not None:
+        curriculum = find_curriculum(args.curriculum, changes, process_count(args))
+    else:
+        curriculum = checkpoint.read_file(args.load_dir / "generator.pth")["curriculum"]
     curriculum = with_overrides(curriculum, changes)
     validate(curriculum)
     return curriculum
+
+
+def process_count(args: argparse.Namespace) -> int:
+    """How many processes train together."""
+    if distributed.launched_by_torchrun():
+        return distributed.torchrun_size()
+    return torch.cuda.device_count() if args.device == "cuda" else 1
 
 
 def check_directories(args: argparse.Namespace) -> None:
@@ -101,6 +123,8 @@ def train(rank: int, size: int, port: int | None, args: argparse.Namespace) -> N
     options = RunOptions(
         output_dir=args.output_dir,
         load_dir=args.load_dir,
+        init_from=args.init_from,
+        generator_only=args.generator_only,
         n_epochs=args.n_epochs,
         n_steps=args.n_steps,
         sample_interval=args.sample_interval,
@@ -110,6 +134,8 @@ def train(rank: int, size: int, port: int | None, args: argparse.Namespace) -> N
         seed=args.seed,
         num_workers=args.num_workers,
     )
+    if args.eval_freq:
+        check_measurements(curriculum)
     world = distributed.join(args.device, rank, size, port)
     try:
         trainer = Trainer(curriculum, options, world, evaluate=measure)
@@ -117,7 +143,7 @@ def train(rank: int, size: int, port: int | None, args: argparse.Namespace) -> N
         reason = trainer.fit()
         if world.is_main:
             print(f"{reason}: step {began} to {trainer.state.step}, saved in {args.output_dir}")
-            if trainer.state.step != last_step(curriculum):
+            if reason != END_OF_CURRICULUM:
                 run = args.output_dir
                 print(f"go on with: python train.py --load_dir {run} --output_dir {run}")
     finally:
@@ -140,7 +166,7 @@ def main() -> None:
         train(0, 1, None, args)
         return
     check_directories(args)
-    size = torch.cuda.device_count() if args.device == "cuda" else 1
+    size = process_count(args)
     if size == 1:
         train(0, 1, None, args)
         return

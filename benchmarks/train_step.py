@@ -20,13 +20,14 @@ from rendering.cameras import Cameras
 from training import losses
 from training.build import build_players
 from training.distributed import World
-from training.steps import Draw, Moment, Players, discriminator_step, generator_step
+from training.players import Draw, Moment, Players, Reals
+from training.steps import discriminator_step, generator_step
 
 
 def reference_step(players: Players, moment: Moment, images: torch.Tensor, draw: Draw) -> None:
     """An iteration as the original's loop computes it, in full precision."""
     stage, generator, discriminator = moment.stage, players.generator, players.discriminator
-    assert isinstance(generator, PiGAN)
+    assert isinstance(generator, PiGAN) and stage.grad_clip is not None
 
     def fakes() -> torch.Tensor:
         w = generator.mapping(draw.z)
@@ -81,7 +82,7 @@ def main() -> None:
     draw = Draw(z, Cameras.sample(stage.pose_law(), args.batch_size, rng))
 
     def our_step() -> None:
-        discriminator_step(ours, moment, images, [draw])
+        discriminator_step(ours, moment, Reals(images), [draw])
         generator_step(ours, moment, [draw])
 
     seconds = interleave(

@@ -31,7 +31,8 @@ class Discriminator(nn.Module, ABC):
     `predicts_latent` and `predicts_pose` say which heads exist, so that a curriculum that asks for
     an identity loss without one is refused before training. One that `uses_cameras` needs those of
     real pictures, too; one that `compares_pictures` judges each by the others of its batch, so that
-    chunks of a batch are judged differently. `image_sizes` are the sizes it takes.
+    chunks of a batch are judged differently. `image_sizes` are the sizes it takes, `label_dim` its
+    classes.
     """
 
     predicts_latent: bool = False
@@ -39,6 +40,7 @@ class Discriminator(nn.Module, ABC):
     uses_cameras: bool = False
     compares_pictures: bool = False
     image_sizes: tuple[int, ...] = ()
+    label_dim: int = 0
 
     @abstractmethod
     def forward(
@@ -50,3 +52,7 @@ class Discriminator(nn.Module, ABC):
         patch: Patch | None = None,
     ) -> Judgement:
         """Judge pictures in [-1, 1]; `alpha` fades the finest layer in from 0 to 1."""
+
+    def group_size(self, batch: int) -> int:
+        """How many pictures of a batch are compared; ValueError if it cannot judge so many."""
+        return 1

@@ -55,6 +55,10 @@ class PiGAN(RadianceGenerator):
         """The scenes of styles, with FiLM folded into the weights."""
         return self.siren.bind(w)
 
+    def allow_second_derivatives(self) -> None:
+        """Evaluate the field without its CPU blocks."""
+        self.siren.blocked = False
+
     def mapping_parameters(self) -> list[nn.Parameter]:
         """The mapping network's parameters."""
         return list(self.mapping_network.parameters())

@@ -9,7 +9,6 @@ journal, then renames: a kill at any instant leaves either the old set or the ne
 `recover` finishes what a kill interrupted.
 """
 
-import dataclasses
 import json
 import os
 import pickle
@@ -39,14 +38,9 @@ class CheckpointError(ValueError):
 
 def build_generator(stage: Stage) -> tuple[Generator, dict[str, Any]]:
     """Make the generator that a stage names, and the record that rebuilds it."""
-    values = dataclasses.asdict(stage)
+    values = stage.network_values()
     arguments = GENERATORS.arguments(stage.generator, values, stage.generator_options)
     generator = construct(GENERATORS[stage.generator], arguments)
-    if generator.resolution not in (None, stage.img_size):
-        raise ValueError(
-            f"{stage.generator} makes pictures of {generator.resolution} pixels, img_size is "
-            f"{stage.img_size}: set resolution in generator_options"
-        )
     return generator, {"class": GENERATORS.canonical(stage.generator), "arguments": arguments}
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -9,12 +10,19 @@ from torch import Tensor
 from ops.shapes import Float, UInt8
 
 
+def quantize(
+    images: Float[Tensor, "batch channels height width"],
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Pictures in [-1, 1] as bytes, -1 black and 1 white whatever the picture's own range."""
+    pixels = (images.float() * 0.5 + 0.5) * 255 + 0.5
+    return pixels.clamp(0, 255).floor().to(torch.uint8)
+
+
 def to_uint8(
     images: Float[Tensor, "batch channels height width"],
 ) -> UInt8[Tensor, "batch height width channels"]:
-    """Pictures in [-1, 1] as bytes, -1 black and 1 white whatever the picture's own range."""
-    pixels = (images.float() * 0.5 + 0.5) * 255 + 0.5
-    return pixels.clamp(0, 255).floor().permute(0, 2, 3, 1).to("cpu", torch.uint8)
+    """Pictures in [-1, 1] as bytes in the layout of files, on the CPU."""
+    return quantize(images).permute(0, 2, 3, 1).cpu()
 
 
 def tile(
@@ -27,6 +35,15 @@ def tile(
     grid[:batch] = images
     grid = grid.reshape(rows, columns, height, width, channels)
     return grid.transpose(1, 2).reshape(rows * height, columns * width, channels)
+
+
+def resize(
+    pixels: UInt8[Tensor, "height width 3"], width: int
+) -> UInt8[Tensor, "new_height new_width 3"]:
+    """Bring a picture to a width, with its shape kept, by Lanczos' filter."""
+    height = max(1, round(pixels.shape[0] * width / pixels.shape[1]))
+    image = Image.fromarray(pixels.numpy()).resize((width, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(image))
 
 
 def save_png(path: Path, pixels: UInt8[Tensor, "height width channels"]) -> None:

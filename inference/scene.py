@@ -1,5 +1,8 @@
 """One style, seen as often as wanted: what it needs to be seen is computed once."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,23 +22,32 @@ class Scene:
     Of a radiance generator the field is built once, for all pictures, and empty space is found
     once and then left out, unless pictures shall be `exact`. It is sought wherever a camera like
     the first, turned about the origin, could see, and anew for cameras that see further. A 2D
-    generator makes each picture from the style and the camera.
+    generator makes each picture from the style and the camera, and from `options`, arguments of its
+    own synthesis.
     """
 
     occupancy: Occupancy | None = None
 
     @torch.no_grad()
-    def __init__(self, generator: Generator, w: Tensor, *, exact: bool = False) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        w: Tensor,
+        *,
+        options: Mapping[str, Any] | None = None,
+        exact: bool = False,
+    ) -> None:
         if len(w) != 1:
             raise ValueError(f"a scene has one style, got {len(w)}")
         self.generator, self.w, self.exact = generator, w, exact
+        self.options = dict(options or {})
         self.field = generator.field(w) if isinstance(generator, RadianceGenerator) else None
 
     @torch.no_grad()
     def look(self, camera: Cameras, settings: RenderSettings) -> Rendering:
         """The picture (1, ...) that a camera takes."""
         if self.field is None:
-            return self.generator.synthesis(self.w, camera, settings)
+            return self.generator.synthesis(self.w, camera, settings, **self.options)
         assert isinstance(self.generator, RadianceGenerator)
         raw = render(self.field, camera, settings, occupancy=self._known(camera, settings))
         return Rendering(self.generator.to_image(raw.image), raw.depth, raw.opacity)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from generators import Generator
-from ops.shapes import Float
+from ops.shapes import Float, Int
 from rendering.cameras import Cameras
 from rendering.renderer import Rendering
 from rendering.settings import RenderSettings
@@ -21,14 +21,22 @@ def seeded_latents(
 
     So seed 7 is the same face whatever the batch, the number of GPUs or the other seeds.
     """
-    rows = []
-    for seed in seeds:
-        rng = torch.Generator().manual_seed(seed)
-        if z_dist == "uniform":
-            rows.append(2 * torch.rand(latent_dim, generator=rng) - 1)
-        else:
-            rows.append(torch.randn(latent_dim, generator=rng))
-    return torch.stack(rows)
+    rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([draw_latent(rng, latent_dim, z_dist) for rng in rngs])
+
+
+def draw_latent(rng: torch.Generator, latent_dim: int, z_dist: str) -> Float[Tensor, " latent"]:
+    """One latent, normal or with `z_dist` "uniform" from (-1, 1)."""
+    if z_dist == "uniform":
+        return 2 * torch.rand(latent_dim, generator=rng) - 1
+    return torch.randn(latent_dim, generator=rng)
+
+
+def seeded_labels(generator: Generator, seeds: Sequence[int]) -> Int[Tensor, " seeds"] | None:
+    """A class per seed, all of them in turn; None for a generator without classes."""
+    if not generator.label_dim:
+        return None
+    return torch.tensor(seeds, device=generator.w_avg.device) % generator.label_dim
 
 
 def front_pitch(stage: Stage) -> float:

@@ -13,6 +13,18 @@ def normalize_2nd_moment(x: Tensor, dim: int = -1) -> Tensor:
     return x * torch.rsqrt(x.square().mean(dim, keepdim=True) + EPSILON)
 
 
+def check_groups(batch: int, group_size: int | None) -> int:
+    """How many pictures are compared with each other; ValueError if a batch is no multiple."""
+    size = batch if group_size is None else min(group_size, batch)
+    if batch % size:
+        low = batch // size * size
+        raise ValueError(
+            f"minibatch std needs a batch divisible by its group of {size}, got {batch};"
+            f" nearest: {low} or {low + size}"
+        )
+    return size
+
+
 def minibatch_std(
     x: Float[Tensor, "batch channels height width"],
     group_size: int | None = 4,
@@ -24,13 +36,7 @@ def minibatch_std(
     the batch), averaged over everything else. Picture n belongs to group n mod (batch / size).
     """
     batch, channels, height, width = x.shape
-    size = batch if group_size is None else min(group_size, batch)
-    if batch % size:
-        low = batch // size * size
-        raise ValueError(
-            f"minibatch std needs a batch divisible by its group of {size}, got {batch};"
-            f" nearest: {low} or {low + size}"
-        )
+    size = check_groups(batch, group_size)
     if channels % num_channels:
         raise ValueError(
             f"minibatch std cannot split {channels} channels into {num_channels} equal parts"

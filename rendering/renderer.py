@@ -14,11 +14,22 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ops.shapes import Float
-from rendering.cameras import Cameras, Patch
-from rendering.compositing import activate_density, composite, render_weights
-from rendering.field import Field
+from rendering.cameras import Cameras, Patch, pixel_axes
+from rendering.compositing import (
+    FAR_DELTA,
+    NEAR_DELTA,
+    activate_density,
+    composite,
+    render_weights,
+)
+from rendering.field import Background, Field, background_of
 from rendering.samples import Samples
-from rendering.sampling import importance_depths, quantiles, stratified_depths
+from rendering.sampling import (
+    importance_depths,
+    jittered_depths,
+    quantiles,
+    stratified_depths,
+)
 from rendering.settings import RenderSettings
 from rendering.skip import Occupancy
 from rendering.sparse import BUNDLE, SparseSamples, background_shows
@@ -45,6 +56,7 @@ class _Draws:
     importance: Tensor | None = None
     coarse_noise: Tensor | None = None
     final_noise: Tensor | None = None
+    background: Tensor | None = None
 
     def rows(self, rays: slice | Tensor) -> "_Draws":
         cut = {k: v if v is None else v[:, rays] for k, v in vars(self).items()}
@@ -70,10 +82,12 @@ def render(
     batch, size = len(cameras), settings.resolution
     rays = size * size
     device_type = cameras.cam2world.device.type
-    autocast_field = _with_ambient_autocast(field, device_type)
+    autocast_field, background = _with_ambient_autocast(field, device_type), background_of(field)
     with torch.autocast(device_type, enabled=False):
         origins, directions = cameras.rays(size, size, patch)
-        draws = _draw(batch, rays, settings, generator, directions)
+        x, y = pixel_axes(size, size, patch, origins[:, 0, 0])
+        positions = torch.stack([x.repeat(1, size), y.repeat_interleave(size, dim=1)], dim=-1)
+        draws = _draw(batch, rays, settings, generator, directions, background)
         chunk = rays
         if settings.max_batch_size is not None:
             chunk = max(1, min(rays, settings.max_batch_size // (batch * settings.num_steps)))
@@ -84,15 +98,17 @@ def render(
         if occupancy is not None:
             _check_sparse(batch, settings)
             met = torch.arange(rays, device=origins.device)
-            if not background_shows(settings):
+            if background is None and not background_shows(settings):
                 met = occupancy.rays(origins, directions, settings)
             bundles = met.split(min(chunk, BUNDLE))
         parts = []
         for rows in bundles:
             arguments = (
                 autocast_field,
+                background,
                 origins[:, rows],
                 directions[:, rows],
+                positions[:, rows],
                 settings,
                 draws.rows(rows),
                 occupancy,
@@ -130,8 +146,10 @@ def _among(values: Tensor, rows: Tensor, rays: int, background: float) -> Tensor
 
 def _trace(
     field: Field,
+    background: Background | None,
     origins: Tensor,
     directions: Tensor,
+    positions: Tensor,
     settings: RenderSettings,
     draws: _Draws,
     occupancy: Occupancy | None,
@@ -141,14 +159,12 @@ def _trace(
     samples = Samples(field, origins, directions, settings)
     if occupancy is not None:
         samples = SparseSamples(field, origins, directions, settings, occupancy)
-    u = draws.jitter
-    if u is None:
-        u = directions.new_full((batch, rays, settings.num_steps), 0.5)
-    samples.add(stratified_depths(settings.ray_start, settings.ray_end, u))
+    last_delta = FAR_DELTA if background is None else NEAR_DELTA
+    samples.add(_coarse_depths(settings, draws.jitter, directions))
     if settings.hierarchical:
         with torch.no_grad():
             density = activate_density(samples.raw, settings.clamp_mode, draws.coarse_noise)
-            w = render_weights(density, samples.t)
+            w = render_weights(density, samples.t, last_delta)
             u = draws.importance
             if u is None:
                 u = quantiles(batch, rays, settings.num_steps, device=w.device, dtype=w.dtype)
@@ -161,8 +177,24 @@ def _trace(
         samples.t,
         white_back=settings.white_back,
         last_back=settings.last_back,
+        last_delta=last_delta,
     )
-    return result.radiance, result.depth, result.opacity
+    radiance = result.radiance
+    if background is not None:
+        behind = background(
+            origins, directions, positions, draws.background, white_back=settings.white_back
+        )
+        radiance = radiance + behind * result.transmittance[..., None]
+    return radiance, result.depth, result.opacity
+
+
+def _coarse_depths(settings: RenderSettings, u: Tensor | None, directions: Tensor) -> Tensor:
+    """Depths of the first pass: on a regular grid, or moved about it by uniform numbers."""
+    middle = directions.new_full((*directions.shape[:2], settings.num_steps), 0.5)
+    if u is None or settings.bounded_jitter:
+        t = stratified_depths(settings.ray_start, settings.ray_end, middle)
+        return t if u is None else jittered_depths(t, u)
+    return stratified_depths(settings.ray_start, settings.ray_end, u)
 
 
 def _draw(
@@ -171,6 +203,7 @@ def _draw(
     settings: RenderSettings,
     generator: torch.Generator | None,
     like: Tensor,
+    background: Background | None,
 ) -> _Draws:
     """All random numbers that these settings call for; none for a deterministic picture."""
     options = {"generator": generator, "device": like.device, "dtype": like.dtype}
@@ -185,6 +218,8 @@ def _draw(
             draws.coarse_noise = settings.noise_std * torch.randn(shape, **options)
             shape = (batch, rays, 2 * settings.num_steps)
         draws.final_noise = settings.noise_std * torch.randn(shape, **options)
+    if settings.jitter and background is not None and background.num_draws:
+        draws.background = torch.rand((batch, rays, background.num_draws), **options)
     return draws
 
 

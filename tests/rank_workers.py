@@ -11,7 +11,8 @@ from rendering.cameras import Cameras
 from training import distributed
 from training.build import build_players
 from training.evaluate import measure
-from training.steps import Draw, Moment, Players, discriminator_step, generator_step
+from training.players import Draw, Moment, Players, Reals
+from training.steps import discriminator_step, generator_step
 from training.trainer import RunOptions, Trainer
 
 BATCH = 8
@@ -31,7 +32,7 @@ def one_iteration(curriculum: Curriculum, world: distributed.World) -> Players:
         cameras = Cameras.sample(stage.pose_law(), BATCH, rng)
         draws.append([Draw(z[mine], cameras[mine])])
     moment = Moment(stage, 0, 0.5, stage.render_settings(jitter=False))
-    discriminator_step(players, moment, images[mine], draws[0])
+    discriminator_step(players, moment, Reals(images[mine]), draws[0])
     generator_step(players, moment, draws[1])
     return players
 

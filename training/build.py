@@ -1,7 +1,7 @@
 """From a stage to players: networks, optimisers, precision; and what cannot work together."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,20 +9,31 @@ import torch
 from curriculums import Curriculum, stage_at, stage_starts
 from discriminators import DISCRIMINATORS
 from discriminators.base import Discriminator
+from generators.base import RadianceGenerator
+from generators.style import StyleGenerator
 from inference.checkpoint import build_generator, construct
+from ops.encoding import draw_poses_from
 from ops.registry import nearest
 from stages import Stage
+from training.adaptive import make_augmentation
 from training.distributed import World
+from training.fakes import make_patch_law
+from training.players import Players
 from training.random import derive_seed
-from training.steps import Players, generator_groups, make_optimizer, set_hyperparameters
+from training.steps import generator_groups, make_optimizer, set_hyperparameters
 
 
 def build_players(
-    stage: Stage, seed: int, world: World, rng: torch.Generator
+    stage: Stage,
+    seed: int,
+    world: World,
+    rng: torch.Generator,
+    chance: torch.Generator | None = None,
 ) -> tuple[Players, dict[str, dict[str, Any]]]:
     """Make both players, the same in every process, and the records that rebuild them.
 
-    `rng` feeds jitter and noise. The records are keyed by the networks' file names.
+    `rng` feeds jitter, noise and the gaps in poses, `chance`, on the CPU, the augmentation. The
+    records are keyed by the networks' file names.
     """
     device = world.device
     with torch.random.fork_rng(devices=[]):
@@ -30,6 +41,16 @@ def build_players(
         generator, record_g = build_generator(stage)
         discriminator, record_d = build_discriminator(stage)
     generator, discriminator = generator.to(device), discriminator.to(device)
+    draw_poses_from(generator, rng)
+    draw_poses_from(discriminator, rng)
+    augment, control = make_augmentation(
+        stage.augment,
+        preset=stage.augment_preset,
+        p=stage.augment_p,
+        target=stage.ada_target,
+        interval=stage.ada_interval,
+        kimg=stage.ada_kimg,
+    )
     players = Players(
         generator=generator,
         discriminator=discriminator,
@@ -39,6 +60,10 @@ def build_players(
         world=world,
         rng=rng,
         dtype=compute_dtype(stage.precision, device),
+        augment=None if augment is None else augment.to(device),
+        control=control,
+        chance=chance,
+        path_length_mean=torch.zeros((), device=device),
     )
     set_hyperparameters(players, stage)
     return players, {"generator.pth": record_g, "discriminator.pth": record_d}
@@ -47,7 +72,7 @@ def build_players(
 def build_discriminator(stage: Stage) -> tuple[Discriminator, dict[str, Any]]:
     """Make the discriminator that a stage names, and the record that rebuilds it."""
     arguments = DISCRIMINATORS.arguments(
-        stage.discriminator, vars(stage), stage.discriminator_options
+        stage.discriminator, stage.network_values(), stage.discriminator_options
     )
     discriminator = construct(DISCRIMINATORS[stage.discriminator], arguments)
     name = DISCRIMINATORS.canonical(stage.discriminator)
@@ -63,24 +88,49 @@ def check_options(key: str, options: Mapping[str, Any], function: Callable[..., 
             raise ValueError(f"{key} has no {name!r}{nearest(name, allowed)}")
 
 
-def check_heads(curriculum: Curriculum, discriminator: Discriminator) -> None:
-    """Refuse identity losses without a head, and image sizes that the discriminator lacks."""
+def check_players(curriculum: Curriculum, players: Players) -> None:
+    """Refuse what the networks cannot do, in any stage, before work starts."""
+    generator, discriminator = players.generator, players.discriminator
     for start in stage_starts(curriculum):
         stage = stage_at(curriculum, start)
-        for key, has_head in (
+        where = f"(stage {start})"
+        for key, able in (
             ("z_lambda", discriminator.predicts_latent),
             ("pos_lambda", discriminator.predicts_pose),
         ):
-            if getattr(stage, key) > 0 and not has_head:
+            if getattr(stage, key) > 0 and not able:
                 raise ValueError(
                     f"{key} needs an encoder discriminator, {stage.discriminator} is none"
                 )
-        sizes = discriminator.image_sizes
-        if sizes and stage.img_size not in sizes:
+        if stage.style_mixing > 0 and not isinstance(generator, StyleGenerator):
             raise ValueError(
-                f"{stage.discriminator} takes images of {', '.join(map(str, sorted(sizes)))} "
-                f"pixels, got {stage.img_size} (stage {start})"
+                f"style_mixing needs a style per layer, {stage.generator} has one for all {where}"
             )
+        for name, network in ((stage.generator, generator), (stage.discriminator, discriminator)):
+            if network.label_dim != stage.label_dim:
+                raise ValueError(
+                    f"label_dim is {stage.label_dim}, but {name} takes "
+                    f"{network.label_dim or 'no'} classes {where}"
+                )
+        if stage.patch_size is not None:
+            if not isinstance(generator, RadianceGenerator):
+                raise ValueError(f"patch_size: {stage.generator} makes whole pictures {where}")
+            make_patch_law(stage)
+        _check_size(stage.generator, (generator.resolution,), stage.img_size, where)
+        seen = stage.patch_size or stage.img_size
+        _check_size(stage.discriminator, discriminator.image_sizes, seen, where)
+        try:
+            discriminator.group_size(stage.batch_size // stage.batch_split)
+        except ValueError as error:
+            raise ValueError(
+                f"batch_size {stage.batch_size} in {stage.batch_split} parts: {error} {where}"
+            ) from error
+
+
+def _check_size(name: str, sizes: Sequence[int | None], size: int, where: str) -> None:
+    if sizes and size not in sizes and None not in sizes:
+        allowed = ", ".join(map(str, sorted(s for s in sizes if s)))
+        raise ValueError(f"{name} has pictures of {allowed} pixels, got {size} {where}")
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:

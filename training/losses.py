@@ -1,4 +1,7 @@
-"""The losses of pi-GAN: non-saturating adversarial, R1, identity, top-k.
+"""Adversarial losses, and pi-GAN's own beside them: R1, identity, top-k.
+
+The adversarial ones are the non-saturating logistic loss (Goodfellow et al. 2014) and the hinge
+loss (Lim and Ye 2017).
 
 Every function returns a mean over its batch, so that chunks of equal size can be averaged.
 """
@@ -15,14 +18,14 @@ from rendering.cameras import Cameras
 from stages import Stage
 
 
-def real_loss(logits: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
-    """softplus(-D(real)): the discriminator's loss on pictures that it should call real."""
-    return F.softplus(-logits).mean()
+def real_loss(logits: Float[Tensor, "batch 1"], kind: str = "logistic") -> Float[Tensor, ""]:
+    """The discriminator's loss on pictures that it should call real; `kind` may be "hinge"."""
+    return (F.relu(1 - logits) if kind == "hinge" else F.softplus(-logits)).mean()
 
 
-def fake_loss(logits: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
-    """softplus(D(fake)): the discriminator's loss on pictures that it should call fake."""
-    return F.softplus(logits).mean()
+def fake_loss(logits: Float[Tensor, "batch 1"], kind: str = "logistic") -> Float[Tensor, ""]:
+    """The discriminator's loss on pictures that it should call fake."""
+    return (F.relu(1 + logits) if kind == "hinge" else F.softplus(logits)).mean()
 
 
 def r1_penalty(
@@ -57,10 +60,12 @@ def identity_loss(
     return loss
 
 
-def generator_loss(logits: Float[Tensor, "batch 1"], kept_share: float) -> Float[Tensor, ""]:
-    """softplus(-D(fake)) of the share of the fakes that the discriminator likes best.
+def generator_loss(
+    logits: Float[Tensor, "batch 1"], kept_share: float, kind: str = "logistic"
+) -> Float[Tensor, ""]:
+    """The generator's loss on the share of its fakes that the discriminator likes best.
 
     (Sinha et al. 2020, top-k training of GANs.)
     """
-    kept = math.ceil(kept_share * len(logits))
-    return F.softplus(-logits.topk(kept, dim=0).values).mean()
+    kept = logits.topk(math.ceil(kept_share * len(logits)), dim=0).values
+    return -kept.mean() if kind == "hinge" else F.softplus(-kept).mean()

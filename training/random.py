@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-PURPOSES = ("latents", "poses", "rendering")
+PURPOSES = ("latents", "poses", "rendering", "chance")
 logger = logging.getLogger("perigan")
 
 
@@ -22,16 +22,20 @@ def derive_seed(*parts: object) -> int:
 
 
 class Streams:
-    """The random generators of one process, on its device."""
+    """The random generators of one process, on its device.
+
+    `chance` alone is on the CPU: what the host has to know at once is drawn from it.
+    """
 
     latents: torch.Generator
     poses: torch.Generator
     rendering: torch.Generator
+    chance: torch.Generator
 
     def __init__(self, seed: int, rank: int, device: torch.device) -> None:
         for purpose in PURPOSES:
-            generator = torch.Generator(device).manual_seed(derive_seed(seed, purpose, rank))
-            setattr(self, purpose, generator)
+            own = torch.Generator("cpu" if purpose == "chance" else device)
+            setattr(self, purpose, own.manual_seed(derive_seed(seed, purpose, rank)))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The state of every stream."""
@@ -40,7 +44,7 @@ class Streams:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a saved state stopped."""
         for purpose, own in self.state_dict().items():
-            if len(state[purpose]) != len(own):  # a GPU's state means nothing to a CPU
+            if len(state.get(purpose, ())) != len(own):  # a GPU's state means nothing to a CPU
                 logger.warning("the run was on another kind of device: %s start anew", purpose)
                 continue
             getattr(self, purpose).set_state(state[purpose])

@@ -26,16 +26,18 @@ def gradient_penalty(
 
 def path_lengths(
     images: Float[Tensor, "batch channels height width"],
-    w: Float[Tensor, "batch slots w_dim"],
+    w: Tensor,
     noise: Float[Tensor, "batch channels height width"],
 ) -> Float[Tensor, " batch"]:
     """How far pictures move per step in w: |J^T y|, averaged over slots (StyleGAN2, section 3.2).
 
-    `noise` is standard normal; `images` must have been made of `w` with gradients.
+    `noise` is standard normal; `images` must have been made of `w`, (batch, ..., numbers), with
+    gradients.
     """
     y = noise / math.sqrt(noise.shape[2] * noise.shape[3])
     (gradient,) = torch.autograd.grad((images * y).sum(), w, create_graph=True)
-    return gradient.square().sum(2).mean(1).sqrt()
+    squares = gradient.square().sum(-1).reshape(len(w), -1).mean(1)
+    return squares.clamp(min=1e-16).sqrt()  # a picture that nothing moves, as of an empty scene
 
 
 def path_length_penalty(

@@ -11,8 +11,8 @@ from inference import checkpoint
 from inference.checkpoint import CheckpointError, load_weights, network_state
 from training.data import DataStream, Prefetch
 from training.ema import ExponentialMovingAverage
+from training.players import Players
 from training.random import Streams
-from training.steps import Players
 
 
 class NotFiniteError(RuntimeError):
@@ -36,14 +36,16 @@ class RunState:
         self.players, self.records, self.emas = players, records, emas
         self.streams, self.data = streams, data
         self.step = 0
+        self.images = 0  # reals shown so far, by all processes
         self.non_finite, self.skipped = torch.zeros(2, device=players.world.device).unbind()
 
-    def count(self, finite: torch.Tensor) -> None:
-        """Move on by one step, which changed weights if `finite`."""
+    def count(self, finite: torch.Tensor, images: int) -> None:
+        """Move on by one step of so many images, which changed weights if `finite`."""
         bad = (~finite).float()
         self.non_finite = (self.non_finite + bad) * bad
         self.skipped = self.skipped + bad
         self.step += 1
+        self.images += images
 
     def save(self, directory: Path, curriculum: Curriculum) -> None:
         """Write a complete checkpoint, replacing the last one in one go.
@@ -78,6 +80,9 @@ class RunState:
             **self._header(),
             "streams": streams,
             "data": self.data.state_dict(),
+            "images": self.images,
+            "path_length_mean": float(players.path_length_mean),
+            "augmentation": players.control.state_dict() if players.control else None,
             "non_finite": float(self.non_finite),
             "skipped": float(self.skipped),
         }
@@ -86,16 +91,8 @@ class RunState:
     def load(self, directory: Path) -> dict[str, int]:
         """Restore what `save` wrote, and return where the data stream stood."""
         players = self.players
-        networks = {"generator.pth": players.generator, "discriminator.pth": players.discriminator}
-        for name, network in networks.items():
-            data, file = checkpoint.read_file(directory / name), directory / name
-            wanted = self.records[name]["class"]
-            if data.get("class") != wanted:
-                raise CheckpointError(
-                    f"{file} is from another architecture: it holds {data.get('class')}, "
-                    f"the curriculum names {wanted}"
-                )
-            load_weights(network, data["state_dict"], file)
+        self._load_network(directory / "generator.pth", players.generator)
+        self._load_network(directory / "discriminator.pth", players.discriminator)
         for name, ema in self.emas.items():
             ema.load_state_dict(checkpoint.read_file(directory / name), directory / name)
         for name, part in self._parts().items():
@@ -106,21 +103,42 @@ class RunState:
         self.step = data["step"]
         if players.world.rank < len(data["streams"]):
             self.streams.load_state_dict(data["streams"][players.world.rank])
+        self.images = data["images"]
+        players.path_length_mean.fill_(data["path_length_mean"])
+        if players.control is not None and players.augment is not None:
+            if data["augmentation"] is not None:  # the run may have had another mode before
+                players.control.load_state_dict(data["augmentation"])
+            players.augment.p = players.control.p
         self.non_finite.fill_(data["non_finite"])
         self.skipped.fill_(data["skipped"])
         return data["data"]
 
+    def adopt(self, directory: Path, *, generator_only: bool = False) -> None:
+        """Begin with the networks of another run; what optimisers and counters knew is left behind.
+
+        Averages that are not there, as of a converted checkpoint, begin as the generator itself.
+        """
+        players = self.players
+        self._load_network(directory / "generator.pth", players.generator)
+        if not generator_only:
+            self._load_network(directory / "discriminator.pth", players.discriminator)
+        for name, ema in self.emas.items():
+            there = directory / (name if (directory / name).exists() else "generator.pth")
+            load_weights(ema.module, checkpoint.read_file(there)["state_dict"], there)
+
+    def _load_network(self, file: Path, network: torch.nn.Module) -> None:
+        """Weights of the same class of network."""
+        data, wanted = checkpoint.read_file(file), self.records[file.name]["class"]
+        if data.get("class") != wanted:
+            raise CheckpointError(
+                f"{file} is from another architecture: it holds {data.get('class')}, "
+                f"the curriculum names {wanted}"
+            )
+        load_weights(network, data["state_dict"], file)
+
     def snapshot(self, directory: Path) -> None:
         """Keep the checkpoint just written as snapshots/<step>/, in links that cost no room."""
-        target = directory / "snapshots" / f"{self.step:06d}"
-        target.mkdir(parents=True, exist_ok=True)
-        for file in directory.glob("*.pth"):
-            link = target / file.name
-            link.unlink(missing_ok=True)
-            try:
-                link.hardlink_to(file)
-            except OSError:  # a file system without hard links
-                shutil.copy2(file, link)
+        link_files(directory, directory / "snapshots" / f"{self.step:06d}")
 
     def _parts(self) -> dict[str, Any]:
         players = self.players
@@ -132,3 +150,15 @@ class RunState:
 
     def _header(self) -> dict[str, Any]:
         return {"format": checkpoint.FORMAT, "step": self.step}
+
+
+def link_files(directory: Path, target: Path) -> None:
+    """Give a run's files another name in `target`; where that cannot be done, copy them."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in directory.glob("*.pth"):
+        link = target / file.name
+        link.unlink(missing_ok=True)
+        try:
+            link.hardlink_to(file)
+        except OSError:  # a file system without hard links
+            shutil.copy2(file, link)

@@ -1,101 +1,47 @@
 """One step of each player, computed in chunks: losses, gradients, clipping, update.
 
-What is random comes in from outside (latents and cameras as `Draw`s, the renderer's generator), so
-that a step is a function of its arguments.
+Lazy regularisers are updates of their own, as in StyleGAN2 (appendix B).
 """
 
+import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
-from discriminators.base import Discriminator
 from generators import Generator
-from ops.shapes import Float
-from rendering.cameras import Cameras
-from rendering.settings import RenderSettings
 from stages import Stage
 from training import losses
-from training.distributed import World
-
-
-@dataclass(frozen=True)
-class Draw:
-    """What one chunk of fakes is made of."""
-
-    z: Float[Tensor, "batch latent"]
-    cameras: Cameras
-    label: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What a step needs to know of the curriculum: the stage, the step, fade-in, settings."""
-
-    stage: Stage
-    step: int
-    alpha: float
-    settings: RenderSettings
-
-
-@dataclass
-class Players:
-    """Both networks with their optimisers, and the precision that they compute in."""
-
-    generator: Generator
-    discriminator: Discriminator
-    optimizer_g: Adam
-    optimizer_d: Adam
-    scaler: torch.amp.GradScaler
-    world: World
-    rng: torch.Generator
-    dtype: torch.dtype = torch.float32
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision for a forward pass, or nothing in fp32."""
-        enabled = self.dtype != torch.float32
-        return torch.autocast(self.world.device.type, dtype=self.dtype, enabled=enabled)
-
-    def fakes(self, draw: Draw, moment: Moment) -> Tensor:
-        """Pictures of a draw, in training's settings."""
-        with self.autocast():
-            w = self.generator.mapping(draw.z, draw.label, draw.cameras)
-            made = self.generator.synthesis(w, draw.cameras, moment.settings, generator=self.rng)
-        return made.image
+from training.players import Draw, Moment, Players, Reals
+from training.regularizers import lazy_adam, path_length_penalty, path_lengths
 
 
 def discriminator_step(
-    players: Players,
-    moment: Moment,
-    images: Float[Tensor, "batch 3 size size"],
-    draws: Sequence[Draw],
-    cameras: Cameras | None = None,
+    players: Players, moment: Moment, reals: Reals, draws: Sequence[Draw]
 ) -> dict[str, Tensor]:
     """Teach the discriminator a batch of reals against fakes, a draw per chunk.
 
-    `cameras` are those of the reals, where they are known.
+    An R1 penalty of every step is part of it; a lazy one is `r1_step`.
     """
-    stage, chunks = moment.stage, images.chunk(len(draws))
+    stage, chunks = moment.stage, reals.chunks(len(draws))
+    with_r1 = stage.r1_lambda > 0 and stage.r1_interval == 1
     stats: dict[str, Tensor] = {}
     players.discriminator.requires_grad_(True)
-    for i, (real, draw) in enumerate(zip(chunks, draws, strict=True)):
-        with torch.no_grad(), players.generator.tracking():
-            fake = players.fakes(draw, moment)
-        poses = None if cameras is None else cameras[i * len(real) : (i + 1) * len(real)]
-        real = real.detach().requires_grad_(stage.r1_lambda > 0)
-        with players.autocast():
-            on_real = players.discriminator(real, moment.alpha, poses, draw.label)
-            on_fake = players.discriminator(fake, moment.alpha, draw.cameras, draw.label)
+    for real, draw in zip(chunks, draws, strict=True):
+        with torch.no_grad():
+            fake = players.fakes(draw, moment, track=True)
+        images = real.images.detach().requires_grad_(with_r1)
+        on_real, on_fake = players.judge(images, moment, real), players.judge(fake, moment, draw)
         real_logits, fake_logits = on_real.logits.float(), on_fake.logits.float()
-        loss = losses.fake_loss(fake_logits) + losses.real_loss(real_logits)
+        if players.control is not None:
+            players.control.report(real_logits)
+        loss = losses.fake_loss(fake_logits, stage.adversarial_loss)
+        loss = loss + losses.real_loss(real_logits, stage.adversarial_loss)
         _add(stats, "loss_d", loss, chunks)
-        if stage.r1_lambda > 0:
-            penalty = losses.r1_penalty(real_logits, real, _scale(players.scaler))
+        if with_r1:
+            penalty = losses.r1_penalty(real_logits, images, _scale(players.scaler))
             loss = loss + 0.5 * stage.r1_lambda * penalty
             _add(stats, "r1", penalty, chunks)
         identity = losses.identity_loss(on_fake, draw.z, draw.cameras, stage)
@@ -110,6 +56,26 @@ def discriminator_step(
     return stats
 
 
+def r1_step(players: Players, moment: Moment, reals: Reals, chunks: int) -> dict[str, Tensor]:
+    """Penalise the discriminator's slope at real pictures: lazy R1, an update of its own."""
+    stage = moment.stage
+    stats: dict[str, Tensor] = {}
+    players.scaler.update()
+    players.discriminator.requires_grad_(True)
+    for real in reals.chunks(chunks):
+        images = real.images.detach().requires_grad_(True)
+        logits = players.judge(images, moment, real).logits.float()
+        if players.control is not None:
+            players.control.report(logits)
+        penalty = losses.r1_penalty(logits, images, _scale(players.scaler))
+        stats["r1"] = stats.get("r1", 0) + penalty.detach() / chunks
+        loss = 0.5 * stage.r1_lambda * stage.r1_interval * penalty
+        players.scaler.scale(loss / chunks).backward()
+    parameters = list(players.discriminator.parameters())
+    stats["norm_r1"] = _update(players, players.optimizer_d, parameters, stage.grad_clip)
+    return stats
+
+
 def generator_step(players: Players, moment: Moment, draws: Sequence[Draw]) -> dict[str, Tensor]:
     """Teach the generator to please the discriminator, whose weights rest meanwhile."""
     stage = moment.stage
@@ -118,9 +84,9 @@ def generator_step(players: Players, moment: Moment, draws: Sequence[Draw]) -> d
     players.discriminator.requires_grad_(False)
     for draw in draws:
         fake = players.fakes(draw, moment)
-        with players.autocast():
-            judged = players.discriminator(fake, moment.alpha, draw.cameras, draw.label)
-        loss = losses.generator_loss(judged.logits.float(), stage.kept_share(moment.step))
+        judged = players.judge(fake, moment, draw)
+        kept, kind = stage.kept_share(moment.step), stage.adversarial_loss
+        loss = losses.generator_loss(judged.logits.float(), kept, kind)
         _add(stats, "loss_g", loss, draws)
         identity = losses.identity_loss(judged, draw.z, draw.cameras, stage)
         if isinstance(identity, Tensor):
@@ -129,6 +95,31 @@ def generator_step(players: Players, moment: Moment, draws: Sequence[Draw]) -> d
         players.scaler.scale(loss / divisor).backward()
     parameters = list(players.generator.parameters())
     stats["norm_g"] = _update(players, players.optimizer_g, parameters, stage.grad_clip)
+    players.scaler.update()
+    return stats
+
+
+def path_length_step(players: Players, moment: Moment, draws: Sequence[Draw]) -> dict[str, Tensor]:
+    """Even out how far pictures move per step in w: an update of the generator of its own.
+
+    Always lazy. The mean length that all processes share moves once per step.
+    """
+    stage = moment.stage
+    stats: dict[str, Tensor] = {}
+    mean = players.path_length_mean
+    for draw in draws:
+        draw = draw.first(max(len(draw.z) // stage.pl_batch_shrink, 1))
+        w = players.styles(draw)
+        images = players.pictures(w, draw, moment).float()
+        noise = torch.randn(images.shape, generator=players.rng, device=images.device)
+        penalty, moved = path_length_penalty(path_lengths(images, w, noise), mean, stage.pl_decay)
+        _add(stats, "path_length", moved, draws)
+        _add(stats, "pl_penalty", penalty.mean(), draws)
+        loss = stage.pl_lambda * stage.pl_interval * penalty.mean()
+        players.scaler.scale(loss / len(draws)).backward()
+    players.path_length_mean = players.world.mean(stats["path_length"].clone())
+    parameters = list(players.generator.parameters())
+    stats["norm_pl"] = _update(players, players.optimizer_g, parameters, stage.grad_clip)
     players.scaler.update()
     return stats
 
@@ -148,13 +139,22 @@ def generator_groups(generator: Generator) -> list[dict]:
 
 
 def set_hyperparameters(players: Players, stage: Stage) -> None:
-    """Bring both optimisers to a stage's learning rates, betas and weight decay."""
-    common = {"betas": stage.betas, "weight_decay": stage.weight_decay}
+    """Bring both optimisers to a stage's learning rates, betas and weight decay.
+
+    A player that a lazy regulariser also updates has all of them adjusted for that.
+    """
+    lr_d, betas_d = stage.disc_lr, stage.betas
+    lr_g, betas_g = stage.gen_lr, stage.betas
+    if stage.r1_lambda > 0 and stage.r1_interval > 1:
+        lr_d, betas_d = lazy_adam(lr_d, betas_d, stage.r1_interval)
+    if stage.pl_lambda > 0:
+        lr_g, betas_g = lazy_adam(lr_g, betas_g, stage.pl_interval)
     for group in players.optimizer_d.param_groups:
-        group.update(lr=stage.disc_lr, **common)
+        group.update(lr=lr_d, betas=betas_d, weight_decay=stage.weight_decay)
     for index, group in enumerate(players.optimizer_g.param_groups):
         slow = index == 1 and stage.unique_lr
-        group.update(lr=stage.gen_lr * (stage.mapping_lr_mul if slow else 1), **common)
+        lr = lr_g * (stage.mapping_lr_mul if slow else 1)
+        group.update(lr=lr, betas=betas_g, weight_decay=stage.weight_decay)
 
 
 def restore_scale(scaler: torch.amp.GradScaler) -> None:
@@ -164,7 +164,7 @@ def restore_scale(scaler: torch.amp.GradScaler) -> None:
 
 
 def _update(
-    players: Players, optimizer: Adam, parameters: list[nn.Parameter], grad_clip: float
+    players: Players, optimizer: Adam, parameters: list[nn.Parameter], grad_clip: float | None
 ) -> Tensor:
     """Average over processes, unscale, clip and step; returns the norm before clipping.
 
@@ -173,7 +173,7 @@ def _update(
     """
     players.world.average_gradients(parameters)
     players.scaler.unscale_(optimizer)
-    norm = clip_grad_norm_(parameters, grad_clip)
+    norm = clip_grad_norm_(parameters, math.inf if grad_clip is None else grad_clip)
     if players.scaler.is_enabled():
         players.scaler.step(optimizer)
     elif optimizer.defaults["fused"]:

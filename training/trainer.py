@@ -5,40 +5,56 @@ streams whose states are saved, so that a run that was stopped, or killed, goes 
 """
 
 import json
-import signal
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 
-from curriculums import Curriculum, fade_start, last_step, next_stage, stage_at, validate
+from curriculums import (
+    Curriculum,
+    fade_start,
+    images_at,
+    last_step,
+    next_stage,
+    stage_at,
+    stage_starts,
+    validate,
+)
 from datasets import ImageDataset, open_dataset
 from discriminators.base import Discriminator
 from inference import checkpoint
+from metrics.protocols import find_protocols
+from rendering.camera_labels import cameras_from_labels, raw_cameras
 from rendering.cameras import Cameras
-from training.build import build_players, check_heads, check_options
+from stages import FROM_DATA
+from training.best import Best
+from training.build import build_players, check_options, check_players
 from training.data import DataStream, Prefetch
 from training.distributed import World
-from training.ema import ExponentialMovingAverage
+from training.ema import make_average
+from training.fakes import Sampler
 from training.log import Averages, RunLog
+from training.players import Draw, Moment, Reals
 from training.previews import save_previews
 from training.random import Streams
+from training.signals import StopSignals
 from training.state import NotFiniteError, RunState
 from training.steps import (
-    Draw,
-    Moment,
     discriminator_step,
     generator_step,
+    path_length_step,
+    r1_step,
     restore_scale,
     set_hyperparameters,
 )
 
 LOG_INTERVAL = 20  # steps between lines of log.jsonl, and between looks at the device
 STOP_INTERVAL = 10  # steps between which several processes ask each other whether to stop
+END_OF_CURRICULUM = "the curriculum ends"
 NON_FINITE_LIMIT = 40  # skipped steps in a row after which training stops
 DATASET_KEYS = ("dataset", "dataset_path", "dataset_options", "img_size", "compat")
 DATA_KEYS = (*DATASET_KEYS, "batch_size")
@@ -50,6 +66,8 @@ class RunOptions:
 
     output_dir: Path
     load_dir: Path | None = None  # continue from this run
+    init_from: Path | None = None  # or begin with the networks of this one
+    generator_only: bool = False  # ... of which only the generator is taken
     n_epochs: int | None = None  # stop after so many passes through the data
     n_steps: int | None = None  # stop at this step
     sample_interval: int = 200  # steps between sample grids and saves
@@ -83,29 +101,38 @@ class Trainer:
         self.stage = stage_at(curriculum, step)
         self.dataset = self._open_dataset()
         streams = Streams(options.seed, world.rank, world.device)
-        players, records = build_players(self.stage, options.seed, world, streams.rendering)
-        check_heads(curriculum, players.discriminator)
-        self._check_cameras(players.discriminator)
+        players, records = build_players(
+            self.stage, options.seed, world, streams.rendering, streams.chance
+        )
+        check_players(curriculum, players)
+        self._check_data(players.discriminator)
+        if any(stage_at(curriculum, s).pl_lambda for s in stage_starts(curriculum)):
+            players.generator.allow_second_derivatives()
         emas = {
-            "ema.pth": ExponentialMovingAverage(players.generator, self.stage.ema_decay),
-            "ema2.pth": ExponentialMovingAverage(players.generator, self.stage.ema2_decay),
+            "ema.pth": make_average(players.generator, self.stage),
+            "ema2.pth": make_average(players.generator, self.stage, second=True),
         }
         self.state = RunState(players, records, emas, streams, self._open_stream())
         if options.load_dir is not None:
             self.state.data.close()
             self.state.data = self._open_stream(self.state.load(options.load_dir))
+        elif options.init_from is not None:
+            self.state.adopt(options.init_from, generator_only=options.generator_only)
+        if options.set_step is not None:
+            self.state.images = images_at(curriculum, step) * world.size
         self.state.step = step
         set_hyperparameters(players, self.stage)
+        self.sampler = self._make_sampler()
         self.averages = Averages()
         self._log: RunLog | None = None
         self._saved: tuple[int, bool] = (-1, False)  # the last step to be saved, and whether it was
         self._shown_step: int | None = None  # the last step with a grid in samples/
-        self._stop_signal: int | None = None
+        self._stop = StopSignals()
 
     def fit(self) -> str:
         """Train to the end and return why it ended; the last state is on disk then."""
-        handlers = self._catch_signals()
         try:
+            self._stop.listen()
             self._start_log()
             if self.state.step == 0:
                 self._save_previews()
@@ -122,8 +149,7 @@ class Trainer:
             self.state.data.close()
             if self._log is not None:
                 self._log.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            self._stop.restore()
         return reason
 
     def train_step(self) -> None:
@@ -134,33 +160,60 @@ class Trainer:
             stage=stage,
             step=state.step,
             alpha=min(1.0, faded / stage.fade_steps) if stage.fade_steps else 1.0,
-            settings=stage.render_settings(state.step),
+            settings=stage.render_settings(
+                state.step, resolution=stage.patch_size or stage.img_size
+            ),
+            images_seen=state.images,
         )
-        batch = next(state.data).to(self.world.device, non_blocking=True)
+        reals, players = self._reals(), state.players
+
+        def draws() -> list[Draw]:
+            return self.sampler.fakes(state.images)
+
+        stats = discriminator_step(players, moment, reals, draws())
+        if stage.r1_lambda > 0 and stage.r1_interval > 1 and state.step % stage.r1_interval == 0:
+            stats |= r1_step(players, moment, reals, stage.batch_split)
+        stats |= generator_step(players, moment, draws())
+        if stage.pl_lambda > 0 and state.step % stage.pl_interval == 0:
+            stats |= path_length_step(players, moment, draws())
+        images = stage.batch_size * self.world.size
+        for ema in state.emas.values():
+            ema.update(players.generator, images, state.images)
+        if players.control is not None and players.augment is not None:
+            players.augment.p = players.control.step(images, self.world.mean)
+            stats["augment_p"] = torch.tensor(players.augment.p)
+        norms = [value for name, value in stats.items() if name.startswith("norm")]
+        state.count(torch.stack(norms).isfinite().all(), images)
+        self.averages.add(stats)
+
+    def _reals(self) -> Reals:
+        """The next real pictures, with their cameras and, for conditional networks, labels."""
+        stage = self.stage
+        batch = next(self.state.data).to(self.world.device, non_blocking=True)
         cameras = None
         if batch.camera_angles is not None:
             yaw, pitch, roll = batch.camera_angles.unbind(-1)
             cameras = Cameras.from_angles(yaw, pitch, stage.fov, stage.radius, roll)
-        stats = discriminator_step(state.players, moment, batch.images, self._draws(), cameras)
-        stats |= generator_step(state.players, moment, self._draws())
-        for ema in state.emas.values():
-            ema.update(state.players.generator)
-        state.count(stats["norm_d"].isfinite() & stats["norm_g"].isfinite())
-        self.averages.add(stats)
+        elif batch.camera_labels is not None:
+            cameras = raw_cameras(batch.camera_labels)
+        reals = Reals(batch.images, cameras, batch.labels if stage.label_dim else None)
+        return self.sampler.windows(reals, self.state.images)
 
-    def _draws(self) -> list[Draw]:
-        """Fresh latents and cameras, a draw per chunk of the batch."""
-        stage, streams = self.stage, self.state.streams
-        size = stage.batch_size // stage.batch_split
-        options = {"generator": streams.latents, "device": self.world.device}
-        draws = []
-        for _ in range(stage.batch_split):
-            if stage.z_dist == "uniform":
-                z = 2 * torch.rand(size, stage.latent_dim, **options) - 1
-            else:
-                z = torch.randn(size, stage.latent_dim, **options)
-            draws.append(Draw(z, Cameras.sample(stage.pose_law(), size, streams.poses)))
-        return draws
+    def _make_sampler(self) -> Sampler:
+        """What draws of the present stage are made with; ValueError where the data lack it."""
+        stage, players = self.stage, self.state.players
+        poses = None
+        if stage.sample_dist == FROM_DATA:
+            poses = self.dataset.poses(stage.fov, stage.radius).to(self.world.device)
+        chunk = stage.batch_size // stage.batch_split
+        return Sampler(
+            stage,
+            players.generator,
+            self.state.streams,
+            self.dataset.labels,
+            poses,
+            players.discriminator.group_size(chunk),
+        )
 
     def _follow_curriculum(self) -> None:
         """When a stage begins: reopen data whose keys changed, and set the stage's rates."""
@@ -174,6 +227,7 @@ class Trainer:
                 self.dataset = self._open_dataset()
             self.state.data = self._open_stream(self.state.data.state_dict())
         set_hyperparameters(self.state.players, stage)
+        self.sampler = self._make_sampler()
         self._show_stage()
 
     def _open_dataset(self) -> ImageDataset:
@@ -192,12 +246,19 @@ class Trainer:
             },
         )
 
-    def _check_cameras(self, discriminator: Discriminator) -> None:
-        if discriminator.uses_cameras and self.dataset.camera_angles is None:
-            raise ValueError(
-                f"{self.stage.discriminator} with pose_conditioning needs camera angles, and "
-                f"{self.stage.dataset_path!r} has no dataset.json that holds them"
-            )
+    def _check_data(self, discriminator: Discriminator) -> None:
+        """Refuse data that lack what the networks are told about each picture."""
+        stage, data = self.stage, self.dataset
+        if discriminator.uses_cameras and data.camera_angles is None:
+            if data.camera_labels is None:
+                raise ValueError(
+                    f"{stage.discriminator} with pose_conditioning needs camera angles, and "
+                    f"{stage.dataset_path!r} has no dataset.json that holds them"
+                )
+            cameras_from_labels(data.camera_labels)
+        if stage.label_dim and data.num_classes != stage.label_dim:
+            found = f"has {data.num_classes} classes" if data.num_classes else "has no labels"
+            raise ValueError(f"label_dim is {stage.label_dim}, but {stage.dataset_path!r} {found}")
 
     def _open_stream(self, state: dict[str, int] | None = None) -> DataStream | Prefetch:
         """Batches of the data set from a position on, prepared ahead of time for a GPU."""
@@ -214,12 +275,12 @@ class Trainer:
     def _reason_to_stop(self) -> str | None:
         step, options = self.state.step, self.options
         asked = self.world.size == 1 or step % STOP_INTERVAL == 0  # asking others waits for them
-        if asked and self.world.any(self._stop_signal is not None):
-            number = self._stop_signal
-            return "stopped" if number is None else f"stopped by {signal.Signals(number).name}"
+        if asked and self.world.any(self._stop.number is not None):
+            return self._stop.reason
         end = last_step(self.curriculum)
-        if end is not None and step >= end:
-            return "the curriculum ends"
+        kimg = self.stage.total_kimg
+        if (end is not None and step >= end) or (kimg and self.state.images >= 1000 * kimg):
+            return END_OF_CURRICULUM
         if options.n_steps is not None and step >= options.n_steps:
             return "n_steps reached"
         if options.n_epochs is not None and self.state.data.epoch >= options.n_epochs:
@@ -258,7 +319,11 @@ class Trainer:
             (then, step), self._clock = self._clock, (time.perf_counter(), state.step)
             images = (state.step - step) * self.stage.batch_size * self.world.size
             numbers["images_per_s"] = images / (self._clock[0] - then)
-            numbers |= {"skipped": int(skipped), "img_size": self.stage.img_size}
+            numbers |= {
+                "skipped": int(skipped),
+                "img_size": self.stage.img_size,
+                "kimg": state.images / 1000,
+            }
             self._log.write(state.step, numbers)
 
     def _measure(self, evaluate: Callable[["Trainer"], dict[str, Any]]) -> None:
@@ -272,6 +337,11 @@ class Trainer:
                 stream.write(json.dumps(line) + "\n")
             shown = [f"{k} {v:.4g}" for k, v in numbers.items() if isinstance(v, float)]
             self._log.say(f"step {self.state.step}: {', '.join(shown)}")
+        best, chosen = Best(self.options.output_dir), find_protocols(self.stage.eval_metrics)[0]
+        is_best = self._log is not None and best.is_beaten_by(numbers, chosen)
+        if self.world.any(is_best) and self._try_save() and self._log is not None:
+            with self._log.surviving(self.state.step, "the best checkpoint"):
+                best.keep(line)
 
     def _save_previews(self) -> None:
         if self._log is not None and self._shown_step != self.state.step:
@@ -310,6 +380,10 @@ class Trainer:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "curriculum.json").write_text(json.dumps(self.curriculum, indent=2) + "\n")
         ends = [s for s in (last_step(self.curriculum), n_steps) if s is not None]
+        if self.stage.total_kimg is not None:  # as if this stage lasted
+            left = 1000 * self.stage.total_kimg - self.state.images
+            steps = math.ceil(left / (self.stage.batch_size * self.world.size))
+            ends.append(self.state.step + max(steps, 0))
         self._clock = (time.perf_counter(), self.state.step)
         self._log = RunLog(directory, step=self.state.step, last_step=min(ends, default=None))
         self._show_stage()
@@ -319,20 +393,3 @@ class Trainer:
             stage, step = self.stage, self.state.step
             name = f"{stage.img_size}x{stage.img_size}"
             self._log.enter_stage(name, step, next_stage(self.curriculum, step))
-
-    def _catch_signals(self) -> dict[int, Any]:
-        """Let SIGTERM and Ctrl-C end the loop after the step; a second one ends it at once."""
-        handlers: dict[int, Any] = {}
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if self._stop_signal is not None:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-            self._stop_signal = number
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                handlers[number] = signal.signal(number, stop)
-            except ValueError:  # not in the main thread: whoever runs us handles signals
-                break
-        return handlers

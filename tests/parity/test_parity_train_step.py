@@ -19,10 +19,8 @@ from rendering.cameras import Cameras
 from stages import Stage, make_stage
 from training.distributed import World
 from training.ema import ExponentialMovingAverage
+from training.players import Draw, Moment, Players, Reals
 from training.steps import (
-    Draw,
-    Moment,
-    Players,
     discriminator_step,
     generator_groups,
     generator_step,
@@ -37,8 +35,8 @@ class RecordingPlayers(Players):
 
     made: list[Tensor] = dataclasses.field(default_factory=list)
 
-    def fakes(self, draw: Draw, moment: Moment) -> Tensor:
-        self.made.append(super().fakes(draw, moment))
+    def fakes(self, draw: Draw, moment: Moment, *, track: bool = False) -> Tensor:
+        self.made.append(super().fakes(draw, moment, track=track))
         return self.made[-1]
 
 
@@ -81,7 +79,9 @@ class Iteration:
         self._keep_gradients("d", discriminator, self.players.optimizer_d, "discriminator")
         self._keep_gradients("g", generator, self.players.optimizer_g, "generator")
         self.poses = {"d": self._draws(case, "disc"), "g": self._draws(case, "gen")}
-        self.stats_d = discriminator_step(self.players, self.moment, self.real, self.poses["d"])
+        self.stats_d = discriminator_step(
+            self.players, self.moment, Reals(self.real), self.poses["d"]
+        )
         self.judged_d, self.judged = self.judged, []
         self.made_d, self.players.made = self.players.made, []
         self.stats_g = generator_step(self.players, self.moment, self.poses["g"])

@@ -22,11 +22,9 @@ from training import losses
 from training.build import build_discriminator, build_players
 from training.distributed import World
 from training.log import Averages
+from training.players import Draw, Moment, Players, Reals
 from training.state import NotFiniteError, RunState
 from training.steps import (
-    Draw,
-    Moment,
-    Players,
     discriminator_step,
     generator_groups,
     generator_step,
@@ -88,7 +86,7 @@ class Match:
         return [Draw(self.z[i : i + size], self.cameras[i : i + size]) for i in range(0, 4, size)]
 
     def teach_discriminator(self) -> dict[str, Tensor]:
-        return discriminator_step(self.players, self.moment, self.images, self.draws())
+        return discriminator_step(self.players, self.moment, Reals(self.images), self.draws())
 
     def teach_generator(self) -> dict[str, Tensor]:
         return generator_step(self.players, self.moment, self.draws())
@@ -354,7 +352,7 @@ def test_skipped_steps_are_counted_in_a_row_and_in_all() -> None:
     state = counting_state()
     seen = []
     for finite in (True, False, False, True, False):
-        state.count(torch.tensor(finite))
+        state.count(torch.tensor(finite), 4)
         seen.append((state.step, state.non_finite.item(), state.skipped.item()))
     assert seen == [(1, 0, 0), (2, 1, 1), (3, 2, 2), (4, 0, 2), (5, 1, 3)]
 
@@ -366,7 +364,7 @@ def test_a_run_of_skipped_steps_stops_training_with_advice(bad: int, stops: bool
     assert NON_FINITE_LIMIT == 40
     state = counting_state()
     for k in range(100 + bad):
-        state.count(torch.tensor(k < 100))
+        state.count(torch.tensor(k < 100), 4)
     state.players.scaler = torch.amp.GradScaler("cpu", enabled=False)
     trainer: Any = SimpleNamespace(
         state=state, averages=Averages(), options=RunOptions(Path("runs/x")), _log=None

@@ -11,7 +11,7 @@ Three kinds of samples are left out:
   interpolated, not activated ones: a surface stays as sharp as it is.
 
 So a picture differs from the full one by about FAINT and, where samples are crowded, by a small
-part of DOUBT; the tests hold it to 45 dB, on fields as rough as none that was trained.
+part of DOUBT; the tests hold it to 45 dB, on networks of random weights, too.
 """
 
 import torch

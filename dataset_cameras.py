@@ -6,7 +6,9 @@ what the other does only if cameras look at one point from one distance with one
 is not so is refused.
 """
 
+import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,18 @@ def labels_from_angles(
     yaw, pitch, roll = torch.from_numpy(angles).double().unbind(1)
     cameras = Cameras.from_angles(yaw, pitch, camera["fov"], camera["radius"], roll)
     return labels_from_cameras(cameras).numpy()
+
+
+def turned(notes: Annotations, yaw: float) -> Annotations:
+    """Cameras whose yaw is greater by `yaw`, the front along with them: another convention's."""
+    if notes.camera_angles is None:
+        raise ValueError(f"{notes.where or 'the source'} has no camera_angles to add yaw to")
+    angles = notes.camera_angles.astype(np.float64)
+    angles[:, 0] = np.remainder(angles[:, 0] + yaw + math.pi, 2 * math.pi) - math.pi
+    camera = dict(notes.camera)
+    if "frontal_yaw" in camera:
+        camera["frontal_yaw"] = math.remainder(camera["frontal_yaw"] + yaw, 2 * math.pi)
+    return replace(notes, camera_angles=angles, camera=camera)
 
 
 def report_cameras(notes: Annotations, frontal_yaw: float | None = None) -> PoseReport | None:

@@ -60,6 +60,7 @@ def add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--labels", choices=LABELS, default="table", help="whence classes come (default: table)")
     add("--mirror", action="store_true", help="write every picture also flipped")
     add("--frontal_yaw", type=float, help="for --mirror: yaw seen in the face, 0 or 1.5708")
+    add("--add_yaw", type=float, default=0.0, help="radians to add to the yaw of camera_angles")
     add("--cameras", choices=CAMERAS, default="keep", help="their form in dataset.json")
     add("--pivot", type=float, nargs=3, default=ORIGIN, help="what cameras look at, for angles")
     add("--num_workers", type=int, default=os.cpu_count() or 1, help="threads (default: all)")
@@ -87,6 +88,7 @@ def convert(args: argparse.Namespace) -> None:
         labels=args.labels,
         mirror=args.mirror,
         frontal_yaw=args.frontal_yaw,
+        add_yaw=args.add_yaw,
         cameras=args.cameras,
         pivot=tuple(args.pivot),
         num_workers=args.num_workers,

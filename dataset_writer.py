@@ -28,7 +28,7 @@ import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from dataset_cameras import CAMERAS, ORIGIN, Point, angles_from_labels, labels_from_angles
+from dataset_cameras import CAMERAS, ORIGIN, Point, angles_from_labels, labels_from_angles, turned
 from dataset_sources import mirror_yaw, open_source, source_annotations
 from datasets import decode_image
 from image_files import TABLE, Annotations, ImageFiles, in_threads, some
@@ -66,6 +66,7 @@ def write_dataset(
     labels: str = "table",  # "table": from dataset.json or list, "folders": by top folder, "none"
     mirror: bool = False,  # write every picture also flipped
     frontal_yaw: float | None = None,  # for mirroring; None: what dataset.json says
+    add_yaw: float = 0.0,  # to every camera angle, radians; -pi/2 takes pi-GAN's to EpiGRAF's
     cameras: str = "keep",  # their form in dataset.json: as it is, "angles", or "labels"
     pivot: Point = ORIGIN,  # what labelled cameras look at, for "angles"
     num_workers: int = 0,  # threads; 0: the calling one
@@ -79,6 +80,9 @@ def write_dataset(
     files, listed = open_source(source)
     notes, extra, remarks = source_annotations(files, listed, labels)
     _check_options(resolution, transform, max_images, cameras, notes)
+    if add_yaw:
+        notes = turned(notes, add_yaw)
+        extra = extra | ({"camera": notes.camera} if notes.camera else {})
     yaw = mirror_yaw(notes, frontal_yaw) if mirror else None
     names = files.names[:max_images]
     if len(names) < len(files.names):

@@ -28,9 +28,11 @@ class Generator(nn.Module, ABC):
     `latent_dim` numbers in z; `label_dim` classes, 0 for none. `w_avg` is the mean style that
     truncation pulls towards, refreshed by `update_w_avg` whenever weights are stored. `resolution`
     is the side of its pictures where the network fixes it, None where the settings choose it.
+    `sees_cameras` says whether another camera is another picture.
     """
 
     resolution: int | None = None
+    sees_cameras: bool = False
     w_avg: Tensor
 
     def __init__(self, *, latent_dim: int, w_shape: tuple[int, ...], label_dim: int = 0) -> None:
@@ -120,6 +122,7 @@ class RadianceGenerator(Generator):
     """
 
     bounds_radiance: bool = True
+    sees_cameras = True
 
     @abstractmethod
     def field(self, w: Tensor) -> Field:

@@ -115,7 +115,8 @@ class Spread(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} +- {self.std:.3f} ({self.low:.3f} to {self.high:.3f})"
+        mean, std, low, high = (f"{round(value, 3) + 0.0:.3f}" for value in self)
+        return f"{mean} +- {std} ({low} to {high})"
 
 
 @dataclass(frozen=True)

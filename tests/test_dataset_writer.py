@@ -326,6 +326,20 @@ def test_cameras_of_a_world_whose_z_is_up_become_angles_about_their_pivot(tmp_pa
     assert "up" not in table_of(tmp_path / "out.zip")["camera"]
 
 
+def test_cameras_can_be_turned_to_another_front(tmp_path):
+    angles = {name: [yaw + math.pi / 2, pitch, roll] for name, (yaw, pitch, roll) in ANGLES.items()}
+    angles[name_of(0)][0] -= 2 * math.pi
+    source = make_source(tmp_path / "in", camera_angles=angles, camera={"frontal_yaw": math.pi / 2})
+    convert(source, tmp_path / "out.zip", add_yaw=-math.pi / 2, mirror=True)
+    data = opened(tmp_path / "out.zip")
+    assert data.camera_angles is not None and data.frontal_yaw == 0
+    expected = torch.tensor([ANGLES[name_of(i)] for i in ORDER])
+    torch.testing.assert_close(data.camera_angles[::2], expected)
+    torch.testing.assert_close(data.camera_angles[1::2, 0], -expected[:, 0])
+    with pytest.raises(ValueError, match="the source has no camera_angles to add yaw to"):
+        convert(make_source(tmp_path / "plain"), tmp_path / "o.zip", add_yaw=1.0)
+
+
 def test_what_the_other_form_cannot_say_is_refused(tmp_path):
     labels = camera_labels()
     labels[1, [3, 7, 11]] *= 1.1

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from generators import Generator
-from inference.views import seeded_latents
+from inference.views import seeded_labels, seeded_latents
 from metrics.appearance import appearance, appearance_distance, colour_histogram, identity_drift
 from metrics.geometry import (
     Consistency,
@@ -74,7 +74,7 @@ def measure_geometry(
     range), `looked_through` (share of one view's surface that the next looks through), `solid`
     (share of pixels that show a surface), `flatness` (1 a billboard, 0 a ball), `billboard` (share
     of the surface that faces one way), `identity_drift` (views' difference in colours as a share of
-    that between scenes).
+    that between scenes), and with a `perceptual` distance `identity_perceptual`, likewise.
 
     With a regressor: `yaw_error`, `pitch_error` in degrees, `yaw_chance`, `pitch_chance`,
     `yaw_offset`, `yaw_aligned` (see `metrics.pose`), and its own errors on pictures of the data
@@ -88,10 +88,8 @@ def measure_geometry(
     if settings is None:
         settings = stage.eval_settings(num_steps=2 * stage.num_steps)
     reference = reference or Reference()
-    own = [
-        _score(generator, stage, number, views, psi, settings, reference, perceptual is not None)
-        for number in range(world.rank, num_images, world.size)
-    ]
+    look = _Look(generator, stage, views, psi, settings, reference, perceptual is not None)
+    own = [look.score(number) for number in range(world.rank, num_images, world.size)]
     shares = world.gather(own)
     scores = [shares[n % world.size][n // world.size] for n in range(num_images)]
     numbers = _summary(scores)
@@ -122,8 +120,7 @@ def measure_reconstruction(
         settings = stage.eval_settings(num_steps=2 * stage.num_steps)
     cameras, _ = scene_cameras(stage.pose_law(evaluation=True), 0, views)
     cameras = cameras.to(generator.w_avg.device)
-    rendering = generator.synthesis(w.expand(views, *w.shape[1:]), cameras, settings)
-    scene = place_surface(rendering, cameras, settings)
+    scene = see(generator, w, cameras, settings)
     exact, normals = exact_views(seed, index, cameras, scene.image.shape[-1])
     errors = surface_errors(scene, exact.distance, exact.opacity, normals)
     clouds = surface_points(scene, CLOUD), surface_points(exact, CLOUD)
@@ -153,40 +150,51 @@ def scene_cameras(law: PoseLaw, number: int, views: int) -> tuple[Cameras, bool]
     return Cameras.from_angles(yaw, pitch, law.fov, law.radius), half >= FULL_TURN
 
 
-def _score(
-    generator: Generator,
-    stage: Stage,
-    number: int,
-    views: int,
-    psi: float,
-    settings: RenderSettings,
-    reference: Reference,
-    keep_images: bool,
-) -> SceneScore:
-    """Render one scene from all its cameras and score it."""
-    device = generator.w_avg.device
-    cameras, closed = scene_cameras(stage.pose_law(evaluation=True), number, views)
-    cameras = cameras.to(device)
-    z = seeded_latents([SEED + number], generator.latent_dim, stage.z_dist).to(device)
-    w = generator.mapping(z, None, cameras[0], psi=psi)
-    rendering = generator.synthesis(w.expand(views, *w.shape[1:]), cameras, settings)
-    scene = place_surface(rendering, cameras, settings)
-    regressor = reference.regressor
-    distances, errors = _against_toys(scene, cameras, reference)
-    order = torch.arange(views)
-    source, target = (order, order.roll(-1)) if closed else (order[:-1], order[1:])
-    return SceneScore(
-        consistency=view_consistency(scene[source], scene[target]),
-        flatness=flatness(scene),
-        billboard=billboard_share(scene),
-        histograms=colour_histogram(scene.image, scene.opacity).cpu(),
-        looks=appearance(scene.image).cpu(),
-        poses=cameras.yaw_pitch.cpu(),
-        images=scene.image.cpu() if keep_images else None,
-        predicted=None if regressor is None else regressor(scene.image).cpu(),
-        chamfer=distances,
-        errors=errors,
-    )
+@dataclass(frozen=True)
+class _Look:
+    """How scenes are looked at and scored."""
+
+    generator: Generator
+    stage: Stage
+    views: int
+    psi: float
+    settings: RenderSettings
+    reference: Reference
+    keep_images: bool
+
+    def score(self, number: int) -> SceneScore:
+        """Render one scene from all its cameras and score it."""
+        generator, regressor = self.generator, self.reference.regressor
+        device = generator.w_avg.device
+        law = self.stage.pose_law(evaluation=True)
+        cameras, closed = scene_cameras(law, number, self.views)
+        cameras = cameras.to(device)
+        seeds = [SEED + number]
+        z = seeded_latents(seeds, generator.latent_dim, self.stage.z_dist).to(device)
+        label = seeded_labels(generator, seeds)
+        w = generator.mapping(z, label, cameras[0], psi=self.psi)
+        scene = see(generator, w, cameras, self.settings)
+        order = torch.arange(self.views)
+        source, target = (order, order.roll(-1)) if closed else (order[:-1], order[1:])
+        distances, errors = _against_toys(scene, cameras, self.reference)
+        return SceneScore(
+            consistency=view_consistency(scene[source], scene[target]),
+            flatness=flatness(scene),
+            billboard=billboard_share(scene),
+            histograms=colour_histogram(scene.image, scene.opacity).cpu(),
+            looks=appearance(scene.image).cpu(),
+            poses=cameras.yaw_pitch.cpu(),
+            images=scene.image.cpu() if self.keep_images else None,
+            predicted=None if regressor is None else regressor(scene.image).cpu(),
+            chamfer=distances,
+            errors=errors,
+        )
+
+
+def see(generator: Generator, w: Tensor, cameras: Cameras, settings: RenderSettings) -> Views:
+    """The scene of one style (1, ...) from all cameras."""
+    rendering = generator.synthesis(w.expand(len(cameras), *w.shape[1:]), cameras, settings)
+    return place_surface(rendering, cameras, settings)
 
 
 def _against_toys(

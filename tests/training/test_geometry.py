@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_plugins import ALL_GENERATORS, build_generator, settings_of
 from tiny_runs import TINY, write_pictures
 from torch import Tensor
 
 from curriculums import stage_at, with_overrides
 from datasets import ImageDataset
-from generators import Generator
+from generators import Generator, RadianceGenerator
 from metrics.pose import train_pose_regressor
 from rendering.cameras import Cameras
 from rendering.renderer import Rendering
@@ -88,16 +89,13 @@ def settings() -> RenderSettings:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
+def reference(stage: Stage) -> Reference:
     """Poses of the first four figures, and their shapes."""
     cameras = toy_cameras(0, range(320))
     figures = Figures.sample(0, [i % 4 for i in range(320)])
     images = render_figures(figures, cameras, SIZE, samples=1).image
     poses = camera_angles(0, range(320)).float()
     regressor, errors = train_pose_regressor(images, poses, steps=80)
-    stage: Any = dataclasses.make_dataclass("Law", ["fov", "radius", "pose_law"])(
-        POSES.fov, POSES.radius, lambda evaluation: POSES
-    )
     clouds = tuple(toy_cloud(0, i, stage, 6) for i in range(5))
     return Reference(regressor, errors, None, 0, clouds)
 
@@ -222,6 +220,19 @@ def test_two_processes_give_the_numbers_of_one(
             return handed_in
 
     assert measure_geometry(Numbered(), stage, world=Gathered(1, 2, cpu), **options) == alone
+
+
+@pytest.mark.parametrize(("name", "options"), ALL_GENERATORS)
+def test_every_generator_with_depth_is_measured(name: str, options: Any, stage: Stage) -> None:
+    generator = build_generator(name, options)
+    looks: Any = {"settings": settings_of(generator), "num_images": 2, "views": 2}
+    if not isinstance(generator, RadianceGenerator):
+        with pytest.raises(ValueError, match="this is a 2D one"):
+            measure_geometry(generator, stage, **looks)
+        return
+    numbers = measure_geometry(generator, stage, **looks)
+    assert {"view_consistency", "solid", "identity_drift"} <= set(numbers)
+    assert all(math.isfinite(value) for value in numbers.values())
 
 
 # -- reconstructions

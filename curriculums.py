@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from ops.registry import nearest
 from recipes import epigraf, raycond, stylegan
-from recipes.toys import Toys, ToysGPU, ToysRayCond, ToysStyleGAN2
+from recipes.toys import Toys, ToysEpiGRAF, ToysGPU, ToysRayCond, ToysStyleGAN2
 from stages import FIXED_KEYS, KEYS, Stage, make_stage
 
 Curriculum = dict[int | str, Any]
@@ -160,6 +160,7 @@ CURRICULA: dict[str, Curriculum] = {
     "Toys": Toys,
     "ToysGPU": ToysGPU,
     "ToysStyleGAN2": ToysStyleGAN2,
+    "ToysEpiGRAF": ToysEpiGRAF,
     "ToysRayCond": ToysRayCond,
 } | {name: recipe() for name, recipe in RECIPES.items()}
 

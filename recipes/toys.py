@@ -123,3 +123,47 @@ ToysRayCond: Curriculum = (
         | {"condition_on_cameras": True},
     }
 )
+
+# Tri-planes on patches of 16 pixels, of pictures of 64.
+ToysEpiGRAF: Curriculum = VIEWS | {
+    0: {"batch_size": 8, "img_size": 64, "gen_lr": 0.005, "disc_lr": 0.005},
+    4_500: {"batch_size": 8, "img_size": 64, "gen_lr": 0.002, "disc_lr": 0.002},
+    5_500: {},
+    "latent_dim": 64,
+    "num_steps": 12,
+    "hierarchical_sample": False,
+    "bounded_jitter": True,
+    "clamp_mode": "relu",  # where softplus would fill what should stay white
+    "white_back": True,
+    "nerf_noise_steps": 400,
+    "generator": "EpiGRAF",
+    "generator_options": {
+        "w_dim": 64,
+        "plane_resolution": 32,
+        "feature_dim": 8,
+        "channel_base": 1024,
+        "channel_max": 64,
+        "decoder_width": 32,
+        "cube_scale": 0.5,
+        "use_noise": False,
+    },
+    "discriminator": "PatchDiscriminator",
+    "discriminator_options": {
+        "channel_base": 1024,
+        "channel_max": 96,
+        "condition_on_cameras": True,
+    },
+    "patch_size": 16,
+    "patch_options": {"anneal_kimg": 20},
+    "betas": (0.0, 0.99),
+    "grad_clip": None,
+    "r1_lambda": 1,
+    "r1_interval": 8,
+    "ema_kimg": 2,
+    "ema2_kimg": 10,
+    "dataset": "Toys",
+    "dataset_path": "",
+    "dataset_options": {"toys_num": 4000},
+    "eval_images": 256,
+    "eval_scenes": 8,
+}

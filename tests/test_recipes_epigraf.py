@@ -6,7 +6,8 @@ import torch
 from curriculums import stage_at
 from generators.epigraf import EpiGRAF
 from inference.checkpoint import build_generator
-from recipes.epigraf import RECIPES, ToysEpiGRAF
+from recipes.epigraf import RECIPES
+from recipes.toys import ToysEpiGRAF
 from rendering.cameras import frustum_reach
 from training.build import build_discriminator
 from training.fakes import make_patch_law

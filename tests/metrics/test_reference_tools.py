@@ -104,7 +104,7 @@ def test_lpips_is_the_sum_of_weighted_squared_differences_of_unit_features(
     std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     x, expected, level = (torch.cat([a, b]) / 255 - mean) / std, torch.zeros(2), 0
     with torch.no_grad():
-        for i, layer in enumerate(network.features):
+        for i, layer in enumerate(network.features.children()):
             x = layer(x)
             if i in (3, 8, 15, 22, 29):  # the last activation of each size
                 unit = x / (x.norm(dim=1, keepdim=True) + 1e-10)

@@ -10,23 +10,16 @@ mirror image. Transparency is laid over white.
 
 Cameras and classes come from a dataset.json (see `image_files`); angles are those of
 `rendering.cameras`. Flipping a picture mirrors its camera at the vertical plane of `frontal_yaw`
-(pi/2; 0 for data whose frontal cameras have yaw 0) and reverses its roll.
+(dataset.json's, else pi/2; 0 for data whose frontal cameras have yaw 0) and reverses its roll.
 """
 
-import errno
 import hashlib
 import io
 import json
 import logging
-import math
 import os
-import shutil
 import tempfile
-import uuid
-import zlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,24 +31,36 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from image_files import ImageFiles, find_images, read_annotations, some
+from image_cache import cached, checksum, record_type
+from image_files import ImageFiles, find_images, in_threads, read_annotations, some
 from ops.registry import Registry
 from ops.shapes import Bool, Float, Int
+from rendering.camera_labels import check_camera_labels, mirror_labels
+from rendering.empirical_poses import (
+    FRONTAL_YAW,
+    EmpiricalPoses,
+    PoseReport,
+    check_angles,
+    check_labels,
+)
 
 logger = logging.getLogger("perigan")
 
 CACHE_VERSION = 1  # raise when decoding or a recipe changes its numbers
-CHECKED_BYTES = 2**28  # of a cache file that is opened, so much is held against its checksums
-FRONTAL_YAW = math.pi / 2  # as rendering.cameras has it
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Pictures in [-1, 1], the angles (yaw, pitch, roll) of their cameras, and their classes."""
+    """Pictures in [-1, 1] with what is known of each.
+
+    `camera_angles` are yaw, pitch, roll; `labels` class numbers; `camera_labels` cam2world and
+    intrinsics (`rendering.camera_labels`).
+    """
 
     images: Float[Tensor, "batch 3 height width"]
     camera_angles: Float[Tensor, "batch 3"] | None = None
     labels: Int[Tensor, " batch"] | None = None
+    camera_labels: Float[Tensor, "batch 25"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -69,15 +74,17 @@ class ImageBatch:
         return self._each(lambda t: t.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "ImageBatch":
-        angles = None if self.camera_angles is None else change(self.camera_angles)
-        labels = None if self.labels is None else change(self.labels)
-        return ImageBatch(change(self.images), angles, labels)
+        known = (self.camera_angles, self.labels, self.camera_labels)
+        rest = (None if values is None else change(values) for values in known)
+        return ImageBatch(change(self.images), *rest)
 
 
 class ImageDataset:
     """Decoded square pictures and what is known about them.
 
     `skipped` names the files that could not be read; `identity` changes whenever the pixels may.
+    With `xflip`, picture N + i is the mirror image of picture i, and the length is 2 N; the
+    attributes `camera_angles`, `labels` and `camera_labels` are of the first N.
     """
 
     def __init__(
@@ -87,40 +94,85 @@ class ImageDataset:
         rows: np.ndarray | None = None,  # which of them belong to the data set; None: all
         camera_angles: Tensor | None = None,  # (N, 3): yaw, pitch, roll of those that belong
         labels: Tensor | None = None,  # (N,), int64, from 0
+        num_classes: int | None = None,  # None: one more than the largest label
+        camera_labels: Tensor | None = None,  # (N, 25): cam2world and intrinsics
         mirror: float = 0.0,  # probability that training flips a picture left to right
+        xflip: bool = False,  # append the mirror image of every picture
         frontal_yaw: float = FRONTAL_YAW,  # yaw of the cameras in the plane of symmetry
+        up: str = "y",  # the axis of the camera labels' world that points upwards
         identity: str = "",
         skipped: tuple[str, ...] = (),
     ) -> None:
         self._images = images
         self._rows = np.arange(len(images)) if rows is None else rows
         self.img_size: int = images.shape[1]
-        self.camera_angles, self.labels = camera_angles, labels
-        self.mirror, self.frontal_yaw = mirror, frontal_yaw
+        self.camera_angles, self.labels, self.camera_labels = camera_angles, labels, camera_labels
+        self.mirror, self.xflip, self.frontal_yaw, self.up = mirror, xflip, frontal_yaw, up
         self.identity, self.skipped = identity, skipped
+        if num_classes is None:
+            num_classes = 0 if labels is None else int(labels.max()) + 1
+        self.num_classes: int = num_classes  # 0 without labels
 
     def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def num_classes(self) -> int:
-        """One more than the largest label, 0 without labels."""
-        return 0 if self.labels is None else int(self.labels.max()) + 1
+        return len(self._rows) * (2 if self.xflip else 1)
 
     def batch(
         self, indices: Int[Tensor, " batch"], flip: Bool[Tensor, " batch"] | None = None
     ) -> ImageBatch:
         """Pictures `indices`, on the CPU; those where `flip` is set left to right."""
+        if self.xflip:
+            copies = indices >= len(self._rows)
+            flip = copies if flip is None else copies ^ flip
+            indices = indices % len(self._rows)
         pixels = torch.from_numpy(self._images[self._rows[indices.numpy()]]).permute(0, 3, 1, 2)
-        angles = None if self.camera_angles is None else self.camera_angles[indices]
         if flip is not None:
             pixels = torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
+        images = pixels.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
+        labels = None if self.labels is None else self.labels[indices]
+        return ImageBatch(images, *self._cameras(indices, flip, labels))
+
+    def _cameras(
+        self, indices: Tensor, flip: Tensor | None, labels: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Angles, classes and camera labels of a batch, those of flipped pictures mirrored."""
+        angles = None if self.camera_angles is None else self.camera_angles[indices]
+        matrices = None if self.camera_labels is None else self.camera_labels[indices]
         if flip is not None and angles is not None:
             yaw, pitch, roll = angles.unbind(1)
             mirrored = torch.stack([2 * self.frontal_yaw - yaw, pitch, -roll], dim=1)
             angles = torch.where(flip[:, None], mirrored, angles)
-        images = pixels.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
-        return ImageBatch(images, angles, None if self.labels is None else self.labels[indices])
+        if flip is not None and matrices is not None:
+            mirrored = mirror_labels(matrices, self.frontal_yaw, self.up)
+            matrices = torch.where(flip[:, None], mirrored, matrices)
+        return angles, labels, matrices
+
+    def poses(self, fov: float | None = None, radius: float = 1.0) -> EmpiricalPoses:
+        """The pictures' cameras as a distribution to draw from.
+
+        `camera_angles` need a field of view (degrees) and a distance; camera labels, which are
+        taken where there are no angles, know theirs. Raises ValueError where there are neither.
+        """
+        chance = 0.5 if self.xflip else self.mirror
+        options = {"mirror": chance, "frontal_yaw": self.frontal_yaw}
+        if self.camera_angles is not None:
+            if fov is None:
+                raise ValueError("poses of camera_angles need a fov, in degrees")
+            return EmpiricalPoses.from_angles(self.camera_angles, fov, radius, **options)
+        if self.camera_labels is not None:
+            return EmpiricalPoses.from_labels(self.camera_labels, **options, up=self.up)
+        raise ValueError(
+            "drawing cameras from the data set needs camera_angles, or camera labels of 25 "
+            "numbers, in its dataset.json, which has neither; draw them from a law "
+            '(sample_dist "gaussian" or "uniform") or add them'
+        )
+
+    def check_cameras(self) -> PoseReport | None:
+        """How the cameras are distributed and what is wrong about it; None without cameras."""
+        if self.camera_angles is not None:
+            return check_angles(self.camera_angles, self.frontal_yaw)
+        if self.camera_labels is not None:
+            return check_labels(self.camera_labels, self.frontal_yaw, self.up)
+        return None
 
 
 # ---- recipes
@@ -191,11 +243,12 @@ def open_dataset(
     *,
     nearest: bool = False,  # resize as the original does, aliasing and all
     mirror: bool | None = None,  # flip at random; None: what the recipe says
+    xflip: bool = False,  # in place of that, append the mirror image of every picture
     max_images: int | None = None,  # a random subset of so many files, always the same
     cache_dir: Path | str | None = None,  # None: PERIGAN_CACHE, else ~/.cache/perigan
     num_workers: int = 0,  # threads that decode; 0: the calling one
     progress: bool = True,  # show a progress bar while decoding
-    frontal_yaw: float = FRONTAL_YAW,  # yaw of a frontal camera, for flipped pictures
+    frontal_yaw: float | None = None,  # of flipped pictures; None: dataset.json's, else pi/2
     toys_num: int = 4000,  # pictures that "Toys" draws where `path` is empty
     toys_seed: int = 0,
 ) -> ImageDataset:
@@ -209,6 +262,8 @@ def open_dataset(
     for option, value in (("img_size", img_size), ("max_images", max_images)):
         if value is not None and value < 1:
             raise ValueError(f"{option} must be at least 1, got {value}")
+    if mirror and xflip:
+        raise ValueError("mirror and xflip exclude each other: random flips, or a copy of each")
     cache_dir = Path(cache_dir or _default_cache_dir())
     if not str(path) and recipe.make is not None:
         path = recipe.make(toys_num, img_size, toys_seed, cache_dir)
@@ -216,31 +271,40 @@ def open_dataset(
         raise ValueError("dataset_path is empty: give --dataset_path, a glob, a folder or a zip")
     files = find_images(str(path))
     notes = read_annotations(files)
+    if notes.camera_labels is not None:
+        labels = torch.from_numpy(notes.camera_labels)
+        check_camera_labels(labels, files.names, f"{notes.where}: labels")
     chosen = _subset(len(files.names), max_images)
     names = [files.names[i] for i in chosen]
     key = [CACHE_VERSION, DATASETS.canonical(name), img_size, nearest, files.stamps(names)]
     identity = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     label, quiet = f"reading {name} at {img_size}x{img_size}", not progress
     work = partial(_decode_record, files, recipe, img_size, nearest)
-    records = _cached(
+    records = cached(
         cache_dir / "images" / f"{identity}.u8",
         len(names),
-        _record_type(img_size),
-        lambda: iter(
-            tqdm(_parallel_map(work, names, num_workers), label, len(names), disable=quiet)
-        ),
+        record_type(img_size),
+        lambda: iter(tqdm(in_threads(work, names, num_workers), label, len(names), disable=quiet)),
     )
     rows = np.flatnonzero(records["readable"])
-    return ImageDataset(
+    skipped = _report_skipped(str(path), names, records["readable"])
+    front = notes.camera.get("frontal_yaw", FRONTAL_YAW)
+    dataset = ImageDataset(
         records["image"],
         rows=rows,
         camera_angles=_pick(notes.camera_angles, chosen[rows]),
         labels=_pick(notes.labels, chosen[rows]),
-        mirror=0.5 if (recipe.mirror if mirror is None else mirror) else 0.0,
-        frontal_yaw=frontal_yaw,
+        num_classes=notes.num_classes,
+        camera_labels=_pick(notes.camera_labels, chosen[rows]),
+        mirror=0.5 if not xflip and (recipe.mirror if mirror is None else mirror) else 0.0,
+        xflip=xflip,
+        frontal_yaw=front if frontal_yaw is None else frontal_yaw,
+        up=notes.camera.get("up", "y"),
         identity=identity,
-        skipped=_report_skipped(str(path), names, records["readable"]),
+        skipped=skipped,
     )
+    _report_cameras(notes.where, dataset)
+    return dataset
 
 
 def _default_cache_dir() -> Path:
@@ -268,6 +332,12 @@ def _report_skipped(path: str, names: list[str], readable: np.ndarray) -> tuple[
     return skipped
 
 
+def _report_cameras(where: str, dataset: ImageDataset) -> None:
+    report = dataset.check_cameras()
+    for problem in report.problems if report is not None else ():
+        logger.warning("%s: %s", where, problem)
+
+
 # ---- decoding
 
 
@@ -288,19 +358,10 @@ def decode_image(data: bytes) -> Image.Image:
     return image.convert("RGB")
 
 
-def _record_type(img_size: int) -> np.dtype:
-    image = ("image", np.uint8, (img_size, img_size, 3))
-    return np.dtype([("checksum", "<u4"), ("readable", np.bool_), image])
-
-
-def _checksum(record: np.void) -> int:
-    return zlib.crc32(record["image"].tobytes(), int(record["readable"]))
-
-
 def _decode_record(
     files: ImageFiles, recipe: Recipe, img_size: int, nearest: bool, name: str
 ) -> np.void:
-    record = np.zeros(1, _record_type(img_size))[0]
+    record = np.zeros(1, record_type(img_size))[0]
     try:
         record["image"] = recipe.prepare(decode_image(files.read(name)), img_size, nearest)
         record["readable"] = True
@@ -308,89 +369,5 @@ def _decode_record(
         if isinstance(error, OSError) and error.errno is not None:  # but this is not its fault
             raise ValueError(f"cannot read {name!r} of {files.path!r}: {error}") from error
         logger.warning("skipping %s: %s", name, error)
-    record["checksum"] = _checksum(record)
+    record["checksum"] = checksum(record)
     return record
-
-
-def _parallel_map(
-    work: Callable[[str], np.void], names: list[str], num_workers: int
-) -> Iterator[np.void]:
-    """Map in order, with threads (Pillow decodes without Python's lock), some names ahead."""
-    if num_workers < 1:
-        yield from map(work, names)
-        return
-    ahead = 32 * num_workers
-    with ThreadPoolExecutor(num_workers) as pool:
-        for start in range(0, len(names), ahead):
-            yield from pool.map(work, names[start : start + ahead])
-
-
-# ---- the cache of decoded pictures
-
-
-def _cached(
-    file: Path, count: int, record_type: np.dtype, decode: Callable[[], Iterator[np.void]]
-) -> np.ndarray:
-    """The records in `file`, decoded into it if need be; in memory where that cannot be done."""
-    records = _open_cache(file, count, record_type)
-    try:
-        if records is None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with _lock(file):
-                # while this process waited, another may have done the work
-                records = _open_cache(file, count, record_type)
-                if records is None:
-                    _write_cache(file, count * record_type.itemsize, decode())
-                    records = _open_cache(file, count, record_type)
-    except OSError as error:
-        logger.warning("cannot cache images in %s (%s): keeping them in memory", file, error)
-    if records is None:
-        records = np.empty(count, record_type)
-        for i, record in enumerate(decode()):
-            records[i] = record
-    return records
-
-
-def _open_cache(file: Path, count: int, record_type: np.dtype) -> np.ndarray | None:
-    """Map a complete and undamaged cache file, read-only; None if there is none."""
-    try:
-        if file.stat().st_size != count * record_type.itemsize:
-            return None
-        records = np.memmap(file, record_type, mode="r", shape=(count,))
-    except OSError:
-        return None
-    sample = records[:: math.ceil(records.nbytes / CHECKED_BYTES)]
-    return records if all(_checksum(r) == r["checksum"] for r in sample) else None
-
-
-def _write_cache(file: Path, size: int, records: Iterator[np.void]) -> None:
-    """Write next to `file`, then take its place: no reader ever sees half of it."""
-    for left in file.parent.glob(f"{file.stem}.*.tmp"):  # by a process that was killed
-        left.unlink(missing_ok=True)
-    if file.exists():
-        logger.warning("%s is damaged: decoding the images again", file)
-    if shutil.disk_usage(file.parent).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    temporary = file.with_name(f"{file.stem}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as output:
-            for record in records:
-                output.write(record.tobytes())
-            output.flush()
-            os.fsync(output.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-@contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    """Let one process in at a time; where the system has no locks, all at once."""
-    with open(file.with_suffix(".lock"), "w") as lock:
-        with suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -14,6 +14,7 @@ from ops.registry import nearest
 from rendering.settings import CLAMP_MODES, POSE_KINDS, PoseLaw, RenderSettings
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+FROM_DATA = "dataset"  # the pose law that is the data's own cameras
 AUGMENTATIONS = ("noaug", "ada", "fixed")
 COMPAT = {
     "summed_chunks": "generator losses of the batch's chunks are summed, not averaged",
@@ -47,7 +48,7 @@ class Stage:
     # -- cameras
     fov: float  # full field of view, degrees
     radius: float = 1.0  # distance of the cameras from the origin
-    sample_dist: str  # pose law: one of rendering.settings.POSE_KINDS
+    sample_dist: str  # pose law: one of rendering.settings.POSE_KINDS, or "dataset"
     h_mean: float  # yaw, radians; pi/2 is frontal
     h_stddev: float  # its standard deviation, or half width for the uniform laws
     v_mean: float  # pitch, radians from straight above
@@ -66,6 +67,13 @@ class Stage:
     eval_last_back: bool | None = None  # last_back in scripts and metrics; None: as in training
     nerf_noise: float = 1.0  # std of the density noise at step 0
     nerf_noise_steps: int = 5000  # it fades linearly to 0 until this step
+    bounded_jitter: bool = False  # random samples stay between ray_start and ray_end
+    # -- patches: training looks at windows of the pictures
+    patch_size: int | None = None  # pixels per side of a window; None: whole pictures
+    patch_options: Mapping[str, Any] = field(default_factory=dict)  # training.patches.PatchLaw's
+    # -- cameras that the generator is told
+    spoof_p: float = 0.0  # probability that it is another picture's camera
+    spoof_kimg: float = 0.0  # thousand images in which it falls to that from 1
     # -- optimisation
     gen_lr: float  # learning rate of the generator
     disc_lr: float  # learning rate of the discriminator
@@ -109,12 +117,14 @@ class Stage:
     sample_images: int = 25  # pictures per sample grid, five to a row
     sample_size: int | None = None  # their pixels per side; None: img_size
     eval_images: int = 2048  # pictures that a measurement compares
+    eval_scenes: int = 0  # scenes whose views are held against each other; 0: none
     eval_metrics: tuple[str, ...] = ("swd",)  # its metrics; by the first one best/ is chosen
     compat: tuple[str, ...] = ()  # the original's quirks to reproduce, by their names in COMPAT
 
     def network_values(self) -> dict[str, Any]:
-        """What networks may be made of: every key, and the size of pictures as `resolution`."""
-        return dataclasses.asdict(self) | {"resolution": self.img_size}
+        """What networks may be made of: every key, and pictures' size as `resolution`."""
+        seen = self.patch_size or self.img_size
+        return dataclasses.asdict(self) | {"resolution": self.img_size, "patch_size": seen}
 
     def render_settings(self, step: int | None = None, **changes: Any) -> RenderSettings:
         """Settings of training pictures at `step`, or without density noise if it is None.
@@ -131,6 +141,7 @@ class Stage:
             noise_std=0.0 if step is None else self.noise_std(step),
             white_back=self.white_back,
             last_back=self.last_back,
+            bounded_jitter=self.bounded_jitter,
         )
         return dataclasses.replace(settings, **changes)
 
@@ -140,13 +151,17 @@ class Stage:
         return self.render_settings(**{"last_back": last_back, "jitter": False, **changes})
 
     def pose_law(self, *, evaluation: bool = False) -> PoseLaw:
-        """The law that cameras are drawn from, in training or for metrics."""
+        """The law that cameras are drawn from, in training or for metrics.
+
+        Where they are the data's own, this is the normal law that stands for them without the data.
+        """
 
         def choose(training: Any, metrics: Any) -> Any:
             return metrics if evaluation and metrics is not None else training
 
+        kind = choose(self.sample_dist, self.sample_dist_eval)
         return PoseLaw(
-            kind=choose(self.sample_dist, self.sample_dist_eval),
+            kind="gaussian" if kind == FROM_DATA else kind,
             h_mean=self.h_mean,
             h_stddev=choose(self.h_stddev, self.h_stddev_eval),
             v_mean=self.v_mean,
@@ -178,8 +193,8 @@ _REQUIRED = [
 ]
 _CHOICES = {
     "clamp_mode": CLAMP_MODES,
-    "sample_dist": POSE_KINDS,
-    "sample_dist_eval": POSE_KINDS,
+    "sample_dist": (*POSE_KINDS, FROM_DATA),
+    "sample_dist_eval": (*POSE_KINDS, FROM_DATA),
     "z_dist": ("gaussian", "uniform"),
     "precision": PRECISIONS,
     "adversarial_loss": ("logistic", "hinge"),
@@ -189,7 +204,7 @@ _POSITIVE = {
     "batch_size", "batch_split", "img_size", "num_steps", "latent_dim", "fov", "radius",
     "topk_interval", "topk_v", "grad_clip", "sample_images", "sample_size", "eval_images",
     "mapping_lr_mul", "ema_kimg", "ema2_kimg", "ema_rampup", "total_kimg", "r1_interval",
-    "pl_interval", "pl_batch_shrink", "ada_interval", "ada_kimg",
+    "patch_size", "pl_interval", "pl_batch_shrink", "ada_interval", "ada_kimg",
 }  # fmt: skip
 _SIGNED = {"h_mean", "v_mean", "ada_target"}
 _LARGEST = 1e18  # no setting comes near; beyond it Python's own conversions fail
@@ -199,7 +214,7 @@ FIXED_KEYS = (
     "generator", "model", "discriminator", "generator_options", "discriminator_options",
     "latent_dim", "label_dim", "precision", "disable_scaler", "ema_decay", "ema2_decay",
     "ema_kimg", "ema2_kimg", "ema_rampup", "total_kimg", "augment", "augment_preset", "augment_p",
-    "ada_target", "ada_interval", "ada_kimg",
+    "ada_target", "ada_interval", "ada_kimg", "patch_size",
 )  # fmt: skip
 
 
@@ -314,13 +329,25 @@ def _check_together(stage: Stage, where: str) -> None:
         raise ValueError(f"fov must be below 180 degrees, got {stage.fov} {where}")
     if stage.topk_v is not None and stage.topk_v > 1:
         raise ValueError(f"topk_v must be at most 1, got {stage.topk_v} {where}")
+    if stage.patch_size is not None and stage.patch_size > stage.img_size:
+        raise ValueError(
+            f"patch_size must be at most img_size, got {stage.patch_size} and {stage.img_size} "
+            f"{where}"
+        )
+    if stage.patch_options and stage.patch_size is None:
+        raise ValueError(f"patch_options need patch_size {where}")
     if bool(stage.blur_init_sigma) != bool(stage.blur_fade_kimg):
         raise ValueError(f"blur_init_sigma and blur_fade_kimg need each other {where}")
-    for key in ("style_mixing", "augment_p", "ada_target", "pl_decay"):
+    for key in ("style_mixing", "spoof_p", "augment_p", "ada_target", "pl_decay"):
         if getattr(stage, key) > 1:
             raise ValueError(f"{key} must be at most 1, got {getattr(stage, key)} {where}")
     if max(stage.ema_decay, stage.ema2_decay) >= 1:
         raise ValueError(f"ema_decay and ema2_decay must be below 1 {where}")
+    law = stage.pose_law(evaluation=True)
+    if stage.eval_scenes and (law.kind == "fixed" or not law.h_stddev):
+        raise ValueError(f"eval_scenes need cameras whose yaw varies, h_stddev is 0 {where}")
+    if stage.eval_scenes == 1:
+        raise ValueError(f"eval_scenes must be 0, or 2 and more, got 1 {where}")
     both = stage.white_back and (stage.last_back or stage.eval_last_back)
     if both and "double_background" not in stage.compat:
         raise ValueError(

@@ -25,6 +25,9 @@ from training.evaluate import check_measurements, measure
 from training.state import NotFiniteError
 from training.trainer import END_OF_CURRICULUM, RunOptions, Trainer
 
+# what the averages, the discriminator and ADA need not wait for once the networks are trained
+TRANSFER = ["ema_rampup=None", "blur_init_sigma=0", "blur_fade_kimg=0", "ada_kimg=100"]
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -36,6 +39,11 @@ def parse_args() -> argparse.Namespace:
         "optional with --load_dir, whose run carries its own")  # fmt: skip
     add("--output_dir", type=Path, default=Path("debug"), help="the run's directory (debug)")
     add("--load_dir", type=Path, help="go on from the run in this directory")
+    add("--init_from", type=Path, metavar="DIR",
+        help="begin a new run with the networks of the run in this directory (transfer learning): "
+        "no ema_rampup, no blur, ada_kimg=100 unless set")  # fmt: skip
+    add("--generator_only", action="store_true",
+        help="with --init_from: the discriminator begins anew")  # fmt: skip
     add("--dataset_path", help="the pictures: a folder, a zip, or a quoted glob")
     add("--set", action="append", default=[], metavar="KEY=VALUE",
         help="set any curriculum key, for instance gen_lr=1e-4, 0.batch_size=8 (stage 0) or "
@@ -59,6 +67,10 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.set_step is not None and args.load_dir is None:
         parser.error("--set_step needs --load_dir")
+    if args.init_from is not None and args.load_dir is not None:
+        parser.error("--init_from begins a run, --load_dir goes on with one: give one of them")
+    if args.generator_only and args.init_from is None:
+        parser.error("--generator_only needs --init_from")
     if args.curriculum is None and args.load_dir is None:
         parser.error("--curriculum is needed (or --load_dir, to go on with a run)")
     for name in ("eval_freq", "num_workers", "set_step"):
@@ -69,7 +81,7 @@ def parse_args() -> argparse.Namespace:
 
 def choose_curriculum(args: argparse.Namespace) -> Curriculum:
     """The named curriculum or the loaded run's own, with the command line's changes."""
-    changes = list(args.set)
+    changes = [*(TRANSFER if args.init_from is not None else []), *args.set]
     if args.kimg is not None:
         changes.append(f"total_kimg={args.kimg}")
     if args.dataset_path is not None:
@@ -111,6 +123,8 @@ def train(rank: int, size: int, port: int | None, args: argparse.Namespace) -> N
     options = RunOptions(
         output_dir=args.output_dir,
         load_dir=args.load_dir,
+        init_from=args.init_from,
+        generator_only=args.generator_only,
         n_epochs=args.n_epochs,
         n_steps=args.n_steps,
         sample_interval=args.sample_interval,

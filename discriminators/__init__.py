@@ -1,12 +1,13 @@
 """Discriminators: pictures in, judgements out. Importing the package fills the registry."""
 
-from discriminators import progressive, strided, stylegan2
+from discriminators import patch, progressive, strided, stylegan2
 from discriminators.base import DISCRIMINATORS, Discriminator, Judgement
 
 __all__ = [
     "DISCRIMINATORS",
     "Discriminator",
     "Judgement",
+    "patch",
     "progressive",
     "strided",
     "stylegan2",

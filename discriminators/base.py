@@ -53,5 +53,6 @@ class Discriminator(nn.Module, ABC):
     ) -> Judgement:
         """Judge pictures in [-1, 1]; `alpha` fades the finest layer in from 0 to 1."""
 
-    def check_batch(self, size: int) -> None:
-        """Raise ValueError if it cannot judge so many pictures at once."""
+    def group_size(self, batch: int) -> int:
+        """How many pictures of a batch are compared; ValueError if it cannot judge so many."""
+        return 1

@@ -50,6 +50,8 @@ class DiscriminatorBlock(nn.Module):
         freeze_layers: int,  # layers of the network that are frozen
         resample_filter: Sequence[float],
         conv_clamp: float | None,
+        down: int = 2,  # pixels in per pixel out
+        code_dim: int = 0,  # numbers in a code that scales channels (EpiGRAF, 3.2); 0: none
     ) -> None:
         super().__init__()
         self.num_layers = 0
@@ -60,7 +62,7 @@ class DiscriminatorBlock(nn.Module):
             return EqualizedConv2d(in_channels, out_channels, size, trainable=trainable, **options)
 
         act = {"activation": "lrelu", "conv_clamp": conv_clamp}
-        shrinking = {"down": 2, "resample_filter": resample_filter}
+        shrinking = {"down": down, "resample_filter": resample_filter}
         sees_picture = in_channels == 0 or architecture == "skip"
         self.fromrgb = conv(img_channels, channels, 1, **act) if sees_picture else None
         self.conv0 = conv(channels, channels, 3, **act)
@@ -68,6 +70,7 @@ class DiscriminatorBlock(nn.Module):
         self.skip = None
         if architecture == "resnet":
             self.skip = conv(channels, out_channels, 1, bias=False, **shrinking)
+        self.affine = EqualizedLinear(code_dim, channels) if code_dim else None
         self.shrinks_picture = architecture == "skip"
         self.register_buffer("resample_filter", setup_filter(resample_filter), persistent=False)
 
@@ -78,6 +81,7 @@ class DiscriminatorBlock(nn.Module):
         *,
         dtype: torch.dtype,
         channels_last: bool = False,
+        code: Float[Tensor, "batch code"] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Features in `dtype` at half the resolution, and the picture that the next block sees."""
         if x is not None:
@@ -88,10 +92,14 @@ class DiscriminatorBlock(nn.Module):
             x = seen if x is None else x + seen
             image = downsample2d(image, self.resample_filter) if self.shrinks_picture else None
         assert x is not None
+        y = self.conv0(x)
+        if self.affine is not None:
+            assert code is not None
+            y = y * (1 + self.affine(code).tanh())[:, :, None, None].to(y.dtype)
         if self.skip is None:
-            return self.conv1(self.conv0(x)), image
-        y = self.skip(x, gain=math.sqrt(0.5))
-        return y + self.conv1(self.conv0(x), gain=math.sqrt(0.5)), image
+            return self.conv1(y), image
+        gain = math.sqrt(0.5)
+        return self.skip(x, gain=gain) + self.conv1(y, gain=gain), image
 
 
 class DiscriminatorEpilogue(nn.Module):
@@ -241,9 +249,9 @@ class StyleGAN2Discriminator(Discriminator):
                 logits = (logits * direction).sum(1, keepdim=True) / math.sqrt(logits.shape[1])
         return Judgement(logits)
 
-    def check_batch(self, size: int) -> None:
-        """Refuse a number of pictures that its groups do not divide."""
-        check_groups(size, self.mbstd_group_size)
+    def group_size(self, batch: int) -> int:
+        """The groups of its minibatch standard deviation."""
+        return check_groups(batch, self.mbstd_group_size)
 
     def condition(
         self, label: Tensor | None, cameras: Cameras | None

@@ -1,6 +1,15 @@
 """Generators: latents and cameras in, pictures out. Importing the package fills the registry."""
 
-from generators import pigan, stylegan2, stylegan3
+from generators import epigraf, pigan, ray_conditioned, stylegan2, stylegan3
 from generators.base import GENERATORS, Generator, RadianceGenerator
 
-__all__ = ["GENERATORS", "Generator", "RadianceGenerator", "pigan", "stylegan2", "stylegan3"]
+__all__ = [
+    "GENERATORS",
+    "Generator",
+    "RadianceGenerator",
+    "epigraf",
+    "pigan",
+    "ray_conditioned",
+    "stylegan2",
+    "stylegan3",
+]

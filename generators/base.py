@@ -28,9 +28,11 @@ class Generator(nn.Module, ABC):
     `latent_dim` numbers in z; `label_dim` classes, 0 for none. `w_avg` is the mean style that
     truncation pulls towards, refreshed by `update_w_avg` whenever weights are stored. `resolution`
     is the side of its pictures where the network fixes it, None where the settings choose it.
+    `sees_cameras` says whether another camera is another picture.
     """
 
     resolution: int | None = None
+    sees_cameras: bool = False
     w_avg: Tensor
 
     def __init__(self, *, latent_dim: int, w_shape: tuple[int, ...], label_dim: int = 0) -> None:
@@ -114,11 +116,23 @@ class Generator(nn.Module, ABC):
 
 
 class RadianceGenerator(Generator):
-    """A generator whose pictures are renderings of a field."""
+    """A generator whose pictures are renderings of a field.
+
+    `bounds_radiance` says whether its field cannot leave the range of pictures.
+    """
+
+    bounds_radiance: bool = True
+    sees_cameras = True
 
     @abstractmethod
     def field(self, w: Tensor) -> Field:
         """The scenes of styles `w`; whatever they share over points is computed here, once."""
+
+    def drawn_field(
+        self, w: Tensor, settings: RenderSettings, generator: torch.Generator | None
+    ) -> Field:
+        """The scenes of styles with whatever is random in them; a hook for noise."""
+        return self.field(w)
 
     def to_image(self, radiance: Tensor) -> Tensor:
         """Bring composited radiance from the field's range to [-1, 1]."""
@@ -134,5 +148,6 @@ class RadianceGenerator(Generator):
         generator: torch.Generator | None = None,
     ) -> Rendering:
         """Pictures in [-1, 1] of styles `w`, with depth and opacity."""
-        raw = render(self.field(w), cameras, settings, patch=patch, generator=generator)
+        field = self.drawn_field(w, settings, generator)
+        raw = render(field, cameras, settings, patch=patch, generator=generator)
         return Rendering(self.to_image(raw.image), raw.depth, raw.opacity)

@@ -21,7 +21,7 @@ W_AVG_BETA = 0.998  # what a batch leaves of w_avg
 
 
 class StyleGenerator(Generator):
-    """A 2D generator with a style of `w_dim` numbers for each of `num_ws` slots."""
+    """A generator with a style of `w_dim` numbers for each of `num_ws` slots."""
 
     def __init__(
         self,
@@ -32,12 +32,13 @@ class StyleGenerator(Generator):
         num_ws: int,
         mapping_layers: int,
         mapping_lr_multiplier: float,
+        condition_dim: int | None = None,  # numbers in what `condition` returns; None: label_dim
     ) -> None:
         super().__init__(latent_dim=latent_dim, w_shape=(num_ws, w_dim), label_dim=label_dim)
         self.num_ws, self.w_dim = num_ws, w_dim
         self.mapping_network = MappingNetwork(
             latent_dim=latent_dim,
-            label_dim=label_dim,
+            label_dim=label_dim if condition_dim is None else condition_dim,
             w_dim=w_dim,
             num_layers=mapping_layers,
             lr_multiplier=mapping_lr_multiplier,
@@ -52,10 +53,14 @@ class StyleGenerator(Generator):
     ) -> Float[Tensor, "batch slots w_dim"]:
         """The same style in every slot; class numbers or label vectors condition it."""
         with torch.autocast(z.device.type, enabled=False):  # styles need all their bits
-            w = self.mapping_network(z, label)
+            w = self.mapping_network(z, self.condition(len(z), label, cameras))
         if self.is_tracking:
             self.track_w_avg(w)
         return w[:, None].expand(-1, self.num_ws, -1)
+
+    def condition(self, batch: int, label: Tensor | None, cameras: Cameras | None) -> Tensor | None:
+        """What a batch of styles depends on besides z: the label; a hook for cameras."""
+        return label
 
     @torch.no_grad()
     def track_w_avg(self, w: Float[Tensor, "batch w_dim"]) -> None:

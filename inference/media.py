@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -34,6 +35,15 @@ def tile(
     grid[:batch] = images
     grid = grid.reshape(rows, columns, height, width, channels)
     return grid.transpose(1, 2).reshape(rows * height, columns * width, channels)
+
+
+def resize(
+    pixels: UInt8[Tensor, "height width 3"], width: int
+) -> UInt8[Tensor, "new_height new_width 3"]:
+    """Bring a picture to a width, with its shape kept, by Lanczos' filter."""
+    height = max(1, round(pixels.shape[0] * width / pixels.shape[1]))
+    image = Image.fromarray(pixels.numpy()).resize((width, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(image))
 
 
 def save_png(path: Path, pixels: UInt8[Tensor, "height width channels"]) -> None:

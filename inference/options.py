@@ -65,6 +65,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_exact(parser: argparse.ArgumentParser) -> None:
+    """Add --exact."""
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="evaluate empty space, too, which takes several times as long (the default leaves it "
+        "out; pictures then differ by less than a grey level, at 45 dB or more)",
+    )
+
+
 def positive(text: str) -> int:
     """A whole number above 0."""
     try:

@@ -1,5 +1,8 @@
 """One style, seen as often as wanted: what it needs to be seen is computed once."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,27 +11,57 @@ from generators.base import RadianceGenerator
 from rendering.cameras import Cameras
 from rendering.renderer import Rendering, render
 from rendering.settings import RenderSettings
+from rendering.skip import Occupancy, farthest, find_occupancy
+
+SPARE = 1.1  # empty space is looked for somewhat further than a camera sees: the next may zoom out
 
 
 class Scene:
     """A generator's scene of one style (1, ...): videos, strips and the viewer look at it.
 
-    Of a radiance generator the field is built once, for all pictures; a 2D generator makes each
-    picture from the style and the camera.
+    Of a radiance generator the field is built once, for all pictures, and empty space is found
+    once and then left out, unless pictures shall be `exact`. It is sought wherever a camera like
+    the first, turned about the origin, could see, and anew for cameras that see further. A 2D
+    generator makes each picture from the style and the camera, and from `options`, arguments of its
+    own synthesis.
     """
 
+    occupancy: Occupancy | None = None
+
     @torch.no_grad()
-    def __init__(self, generator: Generator, w: Tensor) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        w: Tensor,
+        *,
+        options: Mapping[str, Any] | None = None,
+        exact: bool = False,
+    ) -> None:
         if len(w) != 1:
             raise ValueError(f"a scene has one style, got {len(w)}")
-        self.generator, self.w = generator, w
+        self.generator, self.w, self.exact = generator, w, exact
+        self.options = dict(options or {})
         self.field = generator.field(w) if isinstance(generator, RadianceGenerator) else None
 
     @torch.no_grad()
     def look(self, camera: Cameras, settings: RenderSettings) -> Rendering:
         """The picture (1, ...) that a camera takes."""
         if self.field is None:
-            return self.generator.synthesis(self.w, camera, settings)
+            return self.generator.synthesis(self.w, camera, settings, **self.options)
         assert isinstance(self.generator, RadianceGenerator)
-        raw = render(self.field, camera, settings)
+        raw = render(self.field, camera, settings, occupancy=self._known(camera, settings))
         return Rendering(self.generator.to_image(raw.image), raw.depth, raw.opacity)
+
+    def _known(self, camera: Cameras, settings: RenderSettings) -> Occupancy | None:
+        """What to know of empty space for a picture; None where nothing may be left out."""
+        if self.exact or settings.noise_std or self.field is None:
+            return None
+        if self.occupancy is None or not self.occupancy.holds(camera, settings):
+            self.find_occupancy(camera, settings)
+        return self.occupancy
+
+    def find_occupancy(self, camera: Cameras, settings: RenderSettings) -> None:
+        """Look for empty space, as `look` does where what is known is not enough."""
+        assert self.field is not None
+        reach = SPARE * farthest(camera, settings)
+        self.occupancy = find_occupancy(self.field, reach, settings, camera.cam2world.device)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from generators import Generator
-from ops.shapes import Float
+from ops.shapes import Float, Int
 from rendering.cameras import Cameras
 from rendering.renderer import Rendering
 from rendering.settings import RenderSettings
@@ -30,6 +30,13 @@ def draw_latent(rng: torch.Generator, latent_dim: int, z_dist: str) -> Float[Ten
     if z_dist == "uniform":
         return 2 * torch.rand(latent_dim, generator=rng) - 1
     return torch.randn(latent_dim, generator=rng)
+
+
+def seeded_labels(generator: Generator, seeds: Sequence[int]) -> Int[Tensor, " seeds"] | None:
+    """A class per seed, all of them in turn; None for a generator without classes."""
+    if not generator.label_dim:
+        return None
+    return torch.tensor(seeds, device=generator.w_avg.device) % generator.label_dim
 
 
 def front_pitch(stage: Stage) -> float:

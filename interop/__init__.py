@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from interop import pigan, stylegan
+from interop import epigraf, pigan, raycond, stylegan
 from interop.weights import SYSTEMS, Role
 from ops.registry import nearest
 
-__all__ = ["SYSTEMS", "convert", "export", "pigan", "stylegan"]
+__all__ = ["SYSTEMS", "convert", "epigraf", "export", "pigan", "raycond", "stylegan"]
 
 
 def convert(

@@ -89,32 +89,3 @@ def _common(img_size: int, batch_size: int, batch: int) -> Curriculum:
         "dataset": "ImageFolder",
         "dataset_path": "",
     }
-
-
-# In minutes on a laptop.
-ToysStyleGAN2: Curriculum = NO_CAMERAS | {
-    0: {"batch_size": 16, "img_size": 32},
-    2_000: {},
-    "latent_dim": 64,
-    "generator": "StyleGAN2",
-    "generator_options": {
-        "w_dim": 64,
-        "mapping_layers": 2,
-        "channel_base": 1024,
-        "channel_max": 96,
-    },
-    "discriminator": "StyleGAN2Discriminator",
-    "discriminator_options": {"channel_base": 1024, "channel_max": 96},
-    "gen_lr": 0.0025,
-    "disc_lr": 0.0025,
-    "betas": (0.0, 0.99),
-    "grad_clip": None,
-    "r1_lambda": 0.1,
-    "r1_interval": 16,
-    "ema_kimg": 2,
-    "ema2_kimg": 10,
-    "dataset": "Toys",
-    "dataset_path": "",
-    "dataset_options": {"toys_num": 4000},
-    "eval_images": 512,
-}

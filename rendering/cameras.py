@@ -32,6 +32,35 @@ class Patch:
     scale: Float[Tensor, " batch"]
     offset: Float[Tensor, "batch 2"]
 
+    @classmethod
+    def whole(cls, batch: int, device: torch.device | None = None) -> "Patch":
+        """The window that is all of the image."""
+        return cls(torch.ones(batch, device=device), torch.zeros(batch, 2, device=device))
+
+    def __len__(self) -> int:
+        return len(self.scale)
+
+    def __getitem__(self, index: slice) -> "Patch":
+        return Patch(self.scale[index], self.offset[index])
+
+
+def pixel_axes(
+    height: int, width: int, patch: Patch | None, like: Float[Tensor, " batch"]
+) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch height"]]:
+    """Where columns and rows of pixels, of the images or of a patch of them, lie in the images.
+
+    x from -1, the left border, to 1; y from 1, the top, to -1. In the type of `like`.
+    """
+    device, dtype = like.device, like.dtype
+    x = torch.linspace(-1, 1, width, device=device, dtype=dtype).expand(len(like), width)
+    y = torch.linspace(1, -1, height, device=device, dtype=dtype).expand(len(like), height)
+    if patch is not None:
+        scale, offset = patch.scale.to(x)[:, None], patch.offset.to(x)
+        # so ordered that the window which is all of the image changes no bit
+        x = x * scale + (scale - 1 + 2 * offset[:, :1])
+        y = y * scale + (scale - 1 + 2 * offset[:, 1:])
+    return x, y
+
 
 @dataclass(frozen=True)
 class Cameras:
@@ -128,13 +157,7 @@ class Cameras:
         self, height: int, width: int, patch: Patch | None = None
     ) -> tuple[Float[Tensor, "batch rays 3"], Float[Tensor, "batch rays 3"]]:
         """Origins and unit directions of the pixels' rays in world space, row-major."""
-        device, dtype = self.cam2world.device, self.cam2world.dtype
-        x = torch.linspace(-1, 1, width, device=device, dtype=dtype).expand(len(self), width)
-        y = torch.linspace(1, -1, height, device=device, dtype=dtype).expand(len(self), height)
-        if patch is not None:
-            scale, offset = patch.scale.to(x)[:, None], patch.offset.to(x)
-            x = (x + 1) * scale - 1 + 2 * offset[:, :1]
-            y = (y + 1) * scale - 1 + 2 * offset[:, 1:]
+        x, y = pixel_axes(height, width, patch, self.cam2world[:, 0, 0])
         focal = 1 / torch.tan(torch.deg2rad(self.fov) / 2)
         grid = torch.stack(
             [
@@ -178,6 +201,16 @@ class Cameras:
             torch.cat([b.fov for b in batches]),
             torch.cat(angles) if len(angles) == len(batches) else None,
         )
+
+
+def frustum_reach(fov: float, ray_start: float, ray_end: float, radius: float = 1.0) -> float:
+    """How far from the origin samples can lie, whatever the camera's pose.
+
+    They are those of a corner's ray, nearest or farthest. A field in a cube should have at least
+    this half side, because poses can turn the point onto a face's normal.
+    """
+    cos = 1 / math.sqrt(1 + 2 * math.tan(math.radians(fov) / 2) ** 2)
+    return max(math.sqrt(radius**2 - 2 * radius * t * cos + t**2) for t in (ray_start, ray_end))
 
 
 def _broadcast(*values: Tensor | float) -> list[Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from ops.shapes import Float
 
 FAR_DELTA = 1e10  # the last sample's interval reaches to infinity
+NEAR_DELTA = 1e-3  # ... or, with something to be seen behind it, hardly anywhere (EpiGRAF)
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,15 @@ class Composite:
     """What one ray bundle sees.
 
     `depth` is the expected distance along the ray, not divided by `opacity`; `weights` sum to
-    `opacity`, or to 1 when the last sample stands for the background.
+    `opacity`, or to 1 when the last sample stands for the background. `transmittance` is the share
+    of the light at the last sample that arrives.
     """
 
     radiance: Float[Tensor, "batch rays channels"]
     depth: Float[Tensor, "batch rays"]
     opacity: Float[Tensor, "batch rays"]
     weights: Float[Tensor, "batch rays samples"]
+    transmittance: Float[Tensor, "batch rays"]
 
 
 def activate_density(raw: Tensor, clamp_mode: str, noise: Tensor | None = None) -> Tensor:
@@ -36,15 +39,17 @@ def activate_density(raw: Tensor, clamp_mode: str, noise: Tensor | None = None) 
 
 
 def render_weights(
-    density: Float[Tensor, "batch rays samples"], t: Float[Tensor, "batch rays samples"]
+    density: Float[Tensor, "batch rays samples"],
+    t: Float[Tensor, "batch rays samples"],
+    last_delta: float = FAR_DELTA,
 ) -> Float[Tensor, "batch rays samples"]:
     """Share of the ray's light that each sample sends: w = (1 - exp(-density delta)) T.
 
     T, the transmittance up to the sample, is exp(-sum of density x delta before it). Density is
-    non-negative, per unit length; `t` ascends; the last interval is endless.
+    non-negative, per unit length; `t` ascends; `last_delta` is the last interval.
     """
     delta = t[..., 1:] - t[..., :-1]
-    delta = torch.cat([delta, torch.full_like(delta[..., :1], FAR_DELTA)], dim=-1)
+    delta = torch.cat([delta, torch.full_like(delta[..., :1], last_delta)], dim=-1)
     return -torch.expm1(-density * delta) * transmittance(density, t)
 
 
@@ -63,6 +68,7 @@ def composite(
     *,
     white_back: bool = False,
     last_back: bool = False,
+    last_delta: float = FAR_DELTA,
     fill_mode: str | None = None,
 ) -> Composite:
     """Integrate radiance along each ray.
@@ -71,7 +77,7 @@ def composite(
     sample's colour and depth. `fill_mode` paints diagnostics as the original does: "debug" marks
     rays of opacity below 0.9 red, "weight" shows the opacity.
     """
-    weights = render_weights(density, t)
+    weights = render_weights(density, t, last_delta)
     opacity = weights.sum(-1)
     if last_back:
         rest = (1 - opacity)[..., None]
@@ -87,4 +93,4 @@ def composite(
         pixels = opacity[..., None].expand_as(pixels)
     elif fill_mode is not None:
         raise ValueError(f"fill_mode must be None, 'debug' or 'weight', got {fill_mode!r}")
-    return Composite(pixels, depth, opacity, weights)
+    return Composite(pixels, depth, opacity, weights, transmittance(density, t)[..., -1])

@@ -1,9 +1,33 @@
-"""Regular lattices of points in space, for looking at a field as a volume."""
+"""Regular lattices of points in space, for looking at a field as a volume.
+
+A volume (N, N, N) has axes x, y, z; its points fill a cube around the origin, both faces included.
+"""
+
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from ops.shapes import Float
+from ops.shapes import Float, Int
+from rendering.field import Field, raw_density
+
+Density = Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
+
+
+class FieldDensity:
+    """Raw density of a field's single scene, differentiable in the points.
+
+    `evaluations` counts them.
+    """
+
+    def __init__(self, field: Field) -> None:
+        self._field = field
+        self.evaluations = 0
+
+    def __call__(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        """Density before activation at each point."""
+        self.evaluations += len(points)
+        return raw_density(self._field, points[None])[0, :, 0]
 
 
 def voxel_lattice(
@@ -32,8 +56,40 @@ def voxel_lattice(
     index = torch.arange(start, stop, device=device)
     if compat_shear:
         row = index.float() / resolution
-        x, y = row / resolution, row % resolution
+        place = torch.stack([row / resolution, row % resolution, index % resolution], dim=-1)
     else:
-        x, y = index // resolution**2, index // resolution % resolution
-    lattice = torch.stack([x, y, index % resolution], dim=-1)
-    return lattice * (cube_size / (resolution - 1)) - cube_size / 2
+        place = unravel(index, resolution)
+    return place_points(place, resolution, cube_size)
+
+
+def unravel(index: Int[Tensor, " n"], side: int) -> Int[Tensor, "n 3"]:
+    """Flat indices of a volume with `side` points per axis as x, y, z."""
+    return torch.stack([index // side**2, index // side % side, index % side], dim=-1)
+
+
+def place_points(place: Tensor, resolution: int, cube_size: float) -> Float[Tensor, "n 3"]:
+    """Where lattice places (n, 3), counted in voxels, are in the world."""
+    return place * (cube_size / (resolution - 1)) - cube_size / 2
+
+
+@torch.no_grad()
+def dense_slabs(
+    density: Density,
+    resolution: int,
+    cube_size: float,
+    *,
+    compat_shear: bool = False,
+    device: torch.device | str | None = None,
+) -> Iterator[Float[Tensor, "y z"]]:
+    """Density at every point of the lattice, a plane of constant x at a time, from -x to +x."""
+    plane = resolution**2
+    for start in range(0, resolution**3, plane):
+        points = voxel_lattice(
+            resolution,
+            cube_size,
+            start=start,
+            stop=start + plane,
+            compat_shear=compat_shear,
+            device=device,
+        )
+        yield density(points).reshape(resolution, resolution)

@@ -6,6 +6,7 @@ says; only the field itself follows it. All random numbers of a picture are draw
 ray is cast, so that chunking changes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +14,25 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ops.shapes import Float
-from rendering.cameras import Cameras, Patch
-from rendering.compositing import activate_density, composite, render_weights
-from rendering.field import Field
+from rendering.cameras import Cameras, Patch, pixel_axes
+from rendering.compositing import (
+    FAR_DELTA,
+    NEAR_DELTA,
+    activate_density,
+    composite,
+    render_weights,
+)
+from rendering.field import Background, Field, background_of
 from rendering.samples import Samples
-from rendering.sampling import importance_depths, quantiles, stratified_depths
+from rendering.sampling import (
+    importance_depths,
+    jittered_depths,
+    quantiles,
+    stratified_depths,
+)
 from rendering.settings import RenderSettings
+from rendering.skip import Occupancy
+from rendering.sparse import BUNDLE, SparseSamples, background_shows
 
 
 @dataclass(frozen=True)
@@ -42,8 +56,9 @@ class _Draws:
     importance: Tensor | None = None
     coarse_noise: Tensor | None = None
     final_noise: Tensor | None = None
+    background: Tensor | None = None
 
-    def rows(self, rays: slice) -> "_Draws":
+    def rows(self, rays: slice | Tensor) -> "_Draws":
         cut = {k: v if v is None else v[:, rays] for k, v in vars(self).items()}
         return _Draws(**cut)
 
@@ -53,11 +68,13 @@ def render(
     cameras: Cameras,
     settings: RenderSettings,
     *,
+    occupancy: Occupancy | None = None,
     patch: Patch | None = None,
     generator: torch.Generator | None = None,
 ) -> Rendering:
     """Render one picture per camera; radiance is returned as the field gives it.
 
+    `occupancy` says where the field, of a single scene, is empty: what it leaves out costs nothing.
     `patch` renders only a window of the image, at `settings.resolution` pixels. `generator` feeds
     jitter and density noise and must live on the cameras' device. With gradients and
     `max_batch_size`, chunks are recomputed in the backward pass, so that memory stays bounded.
@@ -65,22 +82,36 @@ def render(
     batch, size = len(cameras), settings.resolution
     rays = size * size
     device_type = cameras.cam2world.device.type
-    autocast_field = _with_ambient_autocast(field, device_type)
+    autocast_field, background = _with_ambient_autocast(field, device_type), background_of(field)
     with torch.autocast(device_type, enabled=False):
         origins, directions = cameras.rays(size, size, patch)
-        draws = _draw(batch, rays, settings, generator, directions)
+        x, y = pixel_axes(size, size, patch, origins[:, 0, 0])
+        positions = torch.stack([x.repeat(1, size), y.repeat_interleave(size, dim=1)], dim=-1)
+        draws = _draw(batch, rays, settings, generator, directions, background)
         chunk = rays
         if settings.max_batch_size is not None:
             chunk = max(1, min(rays, settings.max_batch_size // (batch * settings.num_steps)))
+        bundles: Sequence[slice | Tensor] = [
+            slice(start, start + chunk) for start in range(0, rays, chunk)
+        ]
+        met = None
+        if occupancy is not None:
+            _check_sparse(batch, settings)
+            met = torch.arange(rays, device=origins.device)
+            if background is None and not background_shows(settings):
+                met = occupancy.rays(origins, directions, settings)
+            bundles = met.split(min(chunk, BUNDLE))
         parts = []
-        for start in range(0, rays, chunk):
-            rows = slice(start, start + chunk)
+        for rows in bundles:
             arguments = (
                 autocast_field,
+                background,
                 origins[:, rows],
                 directions[:, rows],
+                positions[:, rows],
                 settings,
                 draws.rows(rows),
+                occupancy,
             )
             if chunk < rays and torch.is_grad_enabled():
                 parts.append(
@@ -89,28 +120,51 @@ def render(
             else:
                 parts.append(_trace(*arguments))
         radiance, depth, opacity = (torch.cat(p, dim=1) for p in zip(*parts, strict=True))
+        if met is not None:
+            back = float(settings.white_back)
+            radiance = _among(radiance, met, rays, back)
+            depth, opacity = _among(depth, met, rays, 0.0), _among(opacity, met, rays, 0.0)
     image = radiance.transpose(1, 2).reshape(batch, -1, size, size)
     return Rendering(image, depth.reshape(batch, size, size), opacity.reshape(batch, size, size))
 
 
+def _check_sparse(batch: int, settings: RenderSettings) -> None:
+    """Refuse what an occupancy says nothing about."""
+    if torch.is_grad_enabled():
+        raise ValueError("skipping empty space has no gradients: render under torch.no_grad()")
+    if batch != 1:
+        raise ValueError(f"an occupancy holds for one scene and camera at a time, got {batch}")
+    if settings.noise_std:
+        raise ValueError(f"noise_std must be 0 to skip empty space, got {settings.noise_std}")
+
+
+def _among(values: Tensor, rows: Tensor, rays: int, background: float) -> Tensor:
+    """All rays of a picture: values for some rows, the background for the rest."""
+    whole = values.new_full((1, rays, *values.shape[2:]), background)
+    return whole.index_copy(1, rows, values)
+
+
 def _trace(
     field: Field,
+    background: Background | None,
     origins: Tensor,
     directions: Tensor,
+    positions: Tensor,
     settings: RenderSettings,
     draws: _Draws,
+    occupancy: Occupancy | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sample, evaluate and integrate a bundle of rays: coarse, then fine, then their union."""
     batch, rays, _ = directions.shape
     samples = Samples(field, origins, directions, settings)
-    u = draws.jitter
-    if u is None:
-        u = directions.new_full((batch, rays, settings.num_steps), 0.5)
-    samples.add(stratified_depths(settings.ray_start, settings.ray_end, u))
+    if occupancy is not None:
+        samples = SparseSamples(field, origins, directions, settings, occupancy)
+    last_delta = FAR_DELTA if background is None else NEAR_DELTA
+    samples.add(_coarse_depths(settings, draws.jitter, directions))
     if settings.hierarchical:
         with torch.no_grad():
             density = activate_density(samples.raw, settings.clamp_mode, draws.coarse_noise)
-            w = render_weights(density, samples.t)
+            w = render_weights(density, samples.t, last_delta)
             u = draws.importance
             if u is None:
                 u = quantiles(batch, rays, settings.num_steps, device=w.device, dtype=w.dtype)
@@ -123,8 +177,24 @@ def _trace(
         samples.t,
         white_back=settings.white_back,
         last_back=settings.last_back,
+        last_delta=last_delta,
     )
-    return result.radiance, result.depth, result.opacity
+    radiance = result.radiance
+    if background is not None:
+        behind = background(
+            origins, directions, positions, draws.background, white_back=settings.white_back
+        )
+        radiance = radiance + behind * result.transmittance[..., None]
+    return radiance, result.depth, result.opacity
+
+
+def _coarse_depths(settings: RenderSettings, u: Tensor | None, directions: Tensor) -> Tensor:
+    """Depths of the first pass: on a regular grid, or moved about it by uniform numbers."""
+    middle = directions.new_full((*directions.shape[:2], settings.num_steps), 0.5)
+    if u is None or settings.bounded_jitter:
+        t = stratified_depths(settings.ray_start, settings.ray_end, middle)
+        return t if u is None else jittered_depths(t, u)
+    return stratified_depths(settings.ray_start, settings.ray_end, u)
 
 
 def _draw(
@@ -133,6 +203,7 @@ def _draw(
     settings: RenderSettings,
     generator: torch.Generator | None,
     like: Tensor,
+    background: Background | None,
 ) -> _Draws:
     """All random numbers that these settings call for; none for a deterministic picture."""
     options = {"generator": generator, "device": like.device, "dtype": like.dtype}
@@ -147,6 +218,8 @@ def _draw(
             draws.coarse_noise = settings.noise_std * torch.randn(shape, **options)
             shape = (batch, rays, 2 * settings.num_steps)
         draws.final_noise = settings.noise_std * torch.randn(shape, **options)
+    if settings.jitter and background is not None and background.num_draws:
+        draws.background = torch.rand((batch, rays, background.num_draws), **options)
     return draws
 
 

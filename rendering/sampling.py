@@ -23,6 +23,19 @@ def stratified_depths(
     return t + (u - 0.5) * (t[1] - t[0])
 
 
+def jittered_depths(
+    t: Float[Tensor, "*rays samples"], u: Float[Tensor, "*rays samples"]
+) -> Float[Tensor, "*rays samples"]:
+    """Each depth moved to the share u of the way between the midpoints to its neighbours.
+
+    The first and the last move inwards only, so that all stay between them (NeRF, eq. 2).
+    """
+    middle = (t[..., 1:] + t[..., :-1]) / 2
+    low = torch.cat([t[..., :1], middle], dim=-1)
+    high = torch.cat([middle, t[..., -1:]], dim=-1)
+    return low + (high - low) * u
+
+
 def importance_depths(
     t: Float[Tensor, "batch rays samples"],
     w: Float[Tensor, "batch rays samples"],

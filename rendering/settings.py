@@ -31,6 +31,7 @@ class RenderSettings:
     white_back: bool = False  # light that nothing absorbs is white
     last_back: bool = False  # light that nothing absorbs has the last sample's colour
     jitter: bool = True  # random sample positions; False makes the picture a pure function
+    bounded_jitter: bool = False  # random positions stay between ray_start and ray_end
     lock_view_dependence: bool = False  # feed the field a fixed view direction, (0, 0, -1)
     max_batch_size: int | None = None  # field points evaluated at once; None: all
 

@@ -1,10 +1,13 @@
-"""Camera paths for videos, with the originals' numbers (pi-GAN's video scripts).
+"""Camera paths for videos, with the originals' numbers (video scripts of pi-GAN and EpiGRAF).
 
 A path's phase t runs from 0 to 1 with both ends included: the last frame of a closed path repeats
-the first. Angles and fields of view are computed in double precision.
+the first. Angles and fields of view are computed in double precision. Paths are laid around the
+frontal camera, yaw pi/2, at distance 1; `face` turns one towards another front. (EpiGRAF counts
+yaw from its front, so do the arguments of its paths.)
 """
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -16,6 +19,7 @@ from rendering.cameras import Cameras
 FRONTAL = math.pi / 2
 ROUNDED_FRONTAL = 3.14 / 2  # what the original's inversion script takes for pi / 2
 FRONT_FOV = 12.0  # degrees; what the original's video script has in place of the curriculum's fov
+SIDE = 1.57  # radians; EpiGRAF's quarter turn
 
 
 class Trajectory(Protocol):
@@ -30,6 +34,10 @@ class Trajectory(Protocol):
 
 TRAJECTORIES: Registry[Trajectory] = Registry("trajectory")
 
+CLOSED = ("front", "orbit", "front_circle")  # paths that end where they began
+# how many frames the originals give a path
+FRAMES = {"front": 36, "orbit": 36, "front_circle": 64, "points": 3, "line": 16, "wiggle": 16}
+
 
 @TRAJECTORIES.register("front")
 def front(
@@ -37,6 +45,7 @@ def front(
     fov: float,
     *,
     centre: float = FRONTAL,  # yaw and pitch that the path circles around
+    pitch: float | None = None,  # another pitch than `centre`
     zoom: float = 5.0,  # degrees by which the field of view breathes
     dtype: torch.dtype = torch.float32,
 ) -> Cameras:
@@ -46,8 +55,9 @@ def front(
     the loop of its inversion video has `centre` = ROUNDED_FRONTAL and no zoom.
     """
     turn = _turns(num_frames)
-    yaw, pitch = centre + 0.4 * turn.sin(), centre + 0.2 * turn.cos()
-    return _cameras(yaw, pitch, fov + zoom + zoom * turn.sin(), dtype)
+    middle = centre if pitch is None else pitch
+    yaw, pitches = centre + 0.4 * turn.sin(), middle + 0.2 * turn.cos()
+    return _cameras(yaw, pitches, fov + zoom + zoom * turn.sin(), dtype)
 
 
 @TRAJECTORIES.register("orbit")
@@ -62,6 +72,85 @@ def orbit(
     """Once around the object."""
     turn = _turns(num_frames)
     return _cameras(turn, pitch + wobble * turn.cos(), torch.full_like(turn, fov), dtype)
+
+
+@TRAJECTORIES.register("front_circle")
+def front_circle(
+    num_frames: int,
+    fov: float,
+    *,
+    yaw_diff: float = 0.3,  # radians to either side
+    pitch_diff: float = 0.2,  # radians up and down
+    fov_diff: float = 1.0,  # degrees by which the field of view breathes
+    pitch: float = FRONTAL,  # that the path circles around
+    dtype: torch.dtype = torch.float32,
+) -> Cameras:
+    """An ellipse in front of the object, zooming in step with yaw."""
+    turn = _turns(num_frames)
+    yaw, pitches = FRONTAL + yaw_diff * turn.sin(), pitch + pitch_diff * turn.cos()
+    return _cameras(yaw, pitches, fov + fov_diff * turn.sin(), dtype)
+
+
+@TRAJECTORIES.register("points")
+def points(
+    num_frames: int,
+    fov: float,
+    *,
+    yaws: Sequence[float] = (0.0, -0.3, 0.3),  # radians from the front
+    pitch: float = 1.57,
+    dtype: torch.dtype = torch.float32,
+) -> Cameras:
+    """Standing cameras one after another, each for an equal share of the frames."""
+    held, odd = divmod(num_frames, len(yaws)) if yaws else (0, 0)
+    if odd or held < 1:
+        raise ValueError(
+            f"num_frames must be a multiple of the number of points, {len(yaws)}, got {num_frames}"
+        )
+    yaw = FRONTAL + torch.tensor(yaws, dtype=torch.float64).repeat_interleave(held)
+    return _cameras(yaw, torch.full_like(yaw, pitch), torch.full_like(yaw, fov), dtype)
+
+
+@TRAJECTORIES.register("line")
+def line(
+    num_frames: int,
+    fov: float,
+    *,
+    yaw_left: float = -SIDE,  # of the first frame, radians from the front
+    yaw_right: float = SIDE,  # of the last
+    pitch_left: float = 0.835,  # of the first frame
+    pitch_right: float = 0.835,  # of the last
+    dtype: torch.dtype = torch.float32,
+) -> Cameras:
+    """Evenly from one pose to another."""
+    t = _turns(num_frames) / math.tau
+    yaw = FRONTAL + torch.lerp(t.new_tensor(yaw_left), t.new_tensor(yaw_right), t)
+    pitch = torch.lerp(t.new_tensor(pitch_left), t.new_tensor(pitch_right), t)
+    return _cameras(yaw, pitch, torch.full_like(t, fov), dtype)
+
+
+@TRAJECTORIES.register("wiggle")
+def wiggle(
+    num_frames: int,
+    fov: float,
+    *,
+    yaw_left: float = -SIDE,  # of the first frame, radians from the front
+    yaw_right: float = SIDE,  # of the last
+    pitch_diff: float = 0.5,  # radians up and down, once
+    pitch: float = FRONTAL,  # that the path swings around
+    dtype: torch.dtype = torch.float32,
+) -> Cameras:
+    """From one side to the other, down and up on the way."""
+    turn = _turns(num_frames)
+    yaw = torch.lerp(turn.new_tensor(yaw_left), turn.new_tensor(yaw_right), turn / math.tau)
+    return _cameras(
+        FRONTAL + yaw, pitch + pitch_diff * turn.cos(), torch.full_like(turn, fov), dtype
+    )
+
+
+def face(path: Cameras, front_yaw: float, radius: float = 1.0) -> Cameras:
+    """Turn a path around the frontal camera into one around yaw `front_yaw`, at a distance."""
+    yaw, pitch = path.yaw_pitch.unbind(-1)
+    return Cameras.from_angles(yaw + (front_yaw - FRONTAL), pitch, path.fov, radius)
 
 
 def lower(

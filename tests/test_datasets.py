@@ -20,7 +20,9 @@ from PIL import Image
 from torchvision import transforms
 
 import datasets
+import image_cache
 from datasets import DATASETS, ImageBatch, ImageDataset, decode_image, open_dataset
+from rendering.camera_labels import labels_from_cameras
 from rendering.cameras import Cameras
 
 SIZE = 8
@@ -249,10 +251,136 @@ def test_a_mirrored_picture_s_camera_is_the_mirror_image(frontal, mirror):
     torch.testing.assert_close(right_to_left, direction * reflect)
 
 
+# ---- labels, cameras, copies
+
+
+def face_cameras(count: int = 3) -> Cameras:
+    """Cameras on both sides of the front, looking at the origin."""
+    yaw = math.pi / 2 + torch.linspace(-0.4, 0.5, count)
+    return Cameras.from_angles(yaw, torch.linspace(1.3, 1.7, count), 13.0, 2.7)
+
+
+def labelled_folder(path: Path, **table) -> Path:
+    """A folder of three pictures with a table, whose values are in the order of the pictures."""
+    folder_of(path, 3)
+    names = [f"{i:02}.png" for i in range(3)]
+    for key in {"labels", "camera_angles"} & set(table):
+        table[key] = list(zip(names, table[key], strict=True))
+    (path / "dataset.json").write_text(json.dumps(table))
+    return path
+
+
+def test_classes_reach_the_batch_and_their_number_the_caller(tmp_path):
+    vectors = np.eye(5)[[3, 0, 1]].tolist()
+    for name, labels, number in (("a", [3, 0, 1], 4), ("b", vectors, 5)):
+        dataset = load(labelled_folder(tmp_path / name, labels=labels))
+        assert dataset.num_classes == number
+        batch = dataset.batch(torch.tensor([1, 0, 2]))
+        assert batch.labels is not None and batch.labels.tolist() == [0, 3, 1]
+    assert load(tmp_path / "a", max_images=1).num_classes == 4
+    assert load(folder_of(tmp_path / "c", 1)).num_classes == 0
+
+
+def test_camera_labels_reach_the_batch_and_are_mirrored_with_the_picture(tmp_path):
+    cameras = face_cameras()
+    labels = labels_from_cameras(cameras)
+    dataset = load(labelled_folder(tmp_path / "data", labels=labels.tolist()))
+    assert dataset.labels is None and dataset.num_classes == 0
+    batch = dataset.batch(torch.tensor([2, 0]), torch.tensor([True, False]))
+    assert batch.camera_labels is not None
+    torch.testing.assert_close(batch.camera_labels[1], labels[0])
+    yaw, pitch = cameras.yaw_pitch[2]
+    flipped = Cameras.from_angles(math.pi - yaw, pitch, 13.0, 2.7)
+    torch.testing.assert_close(batch.camera_labels[:1], labels_from_cameras(flipped))
+
+
+def test_the_front_and_the_upward_axis_come_from_the_table_unless_they_are_given(tmp_path):
+    angles = [[0.1, 1.5, 0], [-0.1, 1.6, 0], [0.02, 1.5, 0]]
+    camera = {"frontal_yaw": 0.25, "up": "z"}
+    path = labelled_folder(tmp_path / "data", camera_angles=angles, camera=camera)
+    dataset = load(path)
+    assert (dataset.frontal_yaw, dataset.up) == (0.25, "z")
+    assert load(path, frontal_yaw=0.0).frontal_yaw == 0
+    batch = dataset.batch(torch.tensor([0]), torch.tensor([True]))
+    assert batch.camera_angles is not None
+    assert batch.camera_angles[0].tolist() == pytest.approx([0.4, 1.5, 0])
+
+
+def test_xflip_appends_the_mirror_image_of_every_picture(tmp_path):
+    angles = [[0.1, 1.5, 0.3], [-0.1, 1.6, 0], [0.02, 1.5, 0]]
+    table = {"camera_angles": angles, "labels": [1, 0, 2], "camera": {"frontal_yaw": 0.0}}
+    path = labelled_folder(tmp_path / "data", **table)
+    plain, double = load(path), load(path, "Cats", xflip=True)
+    assert (len(plain), len(double), double.mirror) == (3, 6, 0.0)
+    every = torch.arange(3)
+    originals, copies = double.batch(every), double.batch(every + 3)
+    expected = plain.batch(every, torch.ones(3, dtype=torch.bool))
+    assert torch.equal(originals.images, plain.batch(every).images)
+    for name in ("images", "camera_angles", "labels"):
+        assert torch.equal(getattr(copies, name), getattr(expected, name))
+    again = double.batch(torch.tensor([4]), torch.tensor([True]))
+    assert torch.equal(again.images, originals.images[1:2])
+
+
+def test_random_flips_and_copies_exclude_each_other(tmp_path):
+    with pytest.raises(ValueError, match="mirror and xflip exclude each other"):
+        load(folder_of(tmp_path / "data", 1), mirror=True, xflip=True)
+
+
+def test_a_camera_label_that_is_none_is_refused_with_file_and_picture(tmp_path):
+    labels = labels_from_cameras(face_cameras())
+    labels[1, [2, 6, 10]] *= -1
+    path = labelled_folder(tmp_path / "data", labels=labels.tolist())
+    with pytest.raises(ValueError, match=r"data: dataset.json: labels: camera of '01.png'.*left-h"):
+        load(path)
+
+
+def test_odd_cameras_are_reported_on_opening_and_never_refused(tmp_path, caplog):
+    angles = [[0.1, 1.5, 0], [-0.1, 1.6, 0], [0.02, 1.5, 0]]
+    path = labelled_folder(tmp_path / "data", camera_angles=angles)
+    dataset = load(path)
+    (message,) = [r.getMessage() for r in caplog.records]
+    assert message.startswith(f"{path}: dataset.json: camera_angles: the mean yaw is 0.007, and")
+    assert "set frontal_yaw to 0" in message
+    caplog.clear()
+    report = load(path, frontal_yaw=0.0).check_cameras()
+    assert report is not None and not report.problems and not caplog.records
+    assert dataset.check_cameras() != report
+    assert load(folder_of(tmp_path / "plain", 1)).check_cameras() is None
+
+
+def test_the_cameras_of_the_data_can_be_drawn(tmp_path):
+    cameras = face_cameras()
+    labels = labels_from_cameras(cameras)
+    angles = [[*pair, 0.0] for pair in cameras.yaw_pitch.tolist()]
+    for key, values, options in (
+        ("labels", labels.tolist(), {}),
+        ("camera_angles", angles, {"fov": 13.0, "radius": 2.7}),
+    ):
+        dataset = load(labelled_folder(tmp_path / key, **{key: values}), mirror=False)
+        poses = dataset.poses(**options)
+        drawn = poses.sample(20, torch.Generator().manual_seed(0))
+        near = torch.cdist(drawn.origin, cameras.origin)
+        assert near.amin(1).max() < 1e-5 and len(near.argmin(1).unique()) == 3
+        torch.testing.assert_close(drawn.fov, torch.full((20,), 13.0))
+        assert load(tmp_path / key, mirror=True).poses(**options).mirror == 0.5
+        assert load(tmp_path / key, xflip=True).poses(**options).mirror == 0.5
+
+
+def test_drawing_cameras_that_the_data_lack_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="needs camera_angles, or camera labels of 25"):
+        load(folder_of(tmp_path / "data", 1)).poses(13.0)
+    path = labelled_folder(tmp_path / "angles", camera_angles=[[1.5, 1.5, 0]] * 3)
+    with pytest.raises(ValueError, match="need a fov"):
+        load(path).poses()
+
+
 def test_a_batch_moves_as_a_whole():
-    batch = ImageBatch(torch.zeros(2, 3, 4, 4), torch.ones(2, 3), torch.tensor([1, 2]))
+    batch = ImageBatch(
+        torch.zeros(2, 3, 4, 4), torch.ones(2, 3), torch.tensor([1, 2]), torch.zeros(2, 25)
+    )
     moved = batch.to("meta")
-    fields = (moved.images, moved.camera_angles, moved.labels)
+    fields = (moved.images, moved.camera_angles, moved.labels, moved.camera_labels)
     assert all(f is not None and f.is_meta for f in fields)
     assert ImageBatch(torch.zeros(2, 3, 4, 4)).to("cpu").labels is None
 
@@ -492,9 +620,9 @@ def test_without_a_place_for_the_cache_pictures_stay_in_memory(
         own_cache.write_text("a file is in the way")
     elif trouble == "little space":
         usage = types.SimpleNamespace(free=10)
-        monkeypatch.setattr(datasets.shutil, "disk_usage", lambda path: usage)
+        monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda path: usage)
     else:
-        monkeypatch.setattr(datasets.os, "fsync", fail_with_full_disk)
+        monkeypatch.setattr(image_cache.os, "fsync", fail_with_full_disk)
     dataset = load(folder)
     np.testing.assert_array_equal(pixels(dataset)[2], noise(SIZE, SIZE, seed=2))
     assert dataset.skipped == ("bad.png",)
@@ -506,7 +634,7 @@ def test_a_cache_that_cannot_be_written_is_still_read(tmp_path, monkeypatch, dec
     folder = folder_of(tmp_path / "data", 3)
     load(folder)
     monkeypatch.setattr(Path, "mkdir", fail_with_full_disk)
-    monkeypatch.setattr(datasets, "_lock", fail_with_full_disk)
+    monkeypatch.setattr(image_cache, "_lock", fail_with_full_disk)
     assert len(load(folder)) == 3 and len(decodings) == 3
 
 

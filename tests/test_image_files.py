@@ -152,6 +152,41 @@ def test_a_glob_takes_the_entries_of_the_pictures_that_it_matches(tree):
     assert read_annotations(find_images(f"{tree}/x*/**")).labels is None
 
 
+def test_one_hot_vectors_are_classes_and_say_how_many_there_are(tree):
+    vectors = {name: np.eye(7)[i].tolist() for name, i in LABELS.items()}
+    annotate(tree, {"labels": vectors})
+    notes = read_annotations(find_images(str(tree)))
+    np.testing.assert_array_equal(notes.labels, [4, 0, 2])
+    assert notes.labels is not None and notes.labels.dtype == np.int64
+    assert notes.num_classes == 7 and notes.camera_labels is None
+    annotate(tree, {"labels": LABELS})
+    assert read_annotations(find_images(str(tree))).num_classes == 5
+
+
+def test_twenty_five_numbers_are_a_camera_unless_they_are_one_hot(tree):
+    rows = np.random.default_rng(0).normal(size=(3, 25))
+    annotate(tree, {"labels": dict(zip(ANGLES, rows.tolist(), strict=True))})
+    notes = read_annotations(find_images(str(tree)))
+    np.testing.assert_array_equal(notes.camera_labels, rows.astype(np.float32))
+    assert notes.labels is None and notes.num_classes == 0
+    annotate(tree, {"labels": {name: np.eye(25)[15].tolist() for name in ANGLES}})
+    notes = read_annotations(find_images(str(tree)))
+    assert notes.num_classes == 25 and notes.camera_labels is None
+
+
+def test_what_the_table_says_of_all_cameras_is_kept(tree):
+    annotate(tree, {"camera": {"frontal_yaw": 0, "up": "z", "lens": "long"}})
+    notes = read_annotations(find_images(str(tree)))
+    assert notes.camera == {"frontal_yaw": 0, "up": "z", "lens": "long"}
+
+
+def test_files_that_are_passed_over_are_known(tree, tmp_path):
+    annotate(tree, {})
+    assert find_images(str(tree)).others == ["notes.txt"]
+    assert find_images(str(pack(tree, tmp_path / "tree.zip"))).others == ["notes.txt"]
+    assert find_images(f"{tree}/*").others == ["notes.txt"]
+
+
 def test_absent_and_null_tables_mean_none(tree):
     assert read_annotations(find_images(str(tree))).labels is None
     annotate(tree, {"labels": None, "comment": "made by hand"})
@@ -166,13 +201,34 @@ def test_absent_and_null_tables_mean_none(tree):
         ({"labels": "abc"}, "labels must be a dictionary or a list, got 'abc'"),
         ({"labels": [["b.png", 1, 2]]}, r"labels holds \['b.png', 1, 2\] in place of a pair"),
         ({"labels": [[3, 1]]}, r"labels holds \[3, 1\] in place of a pair"),
-        ({"labels": LABELS | {"d.png": 1}}, "labels names 'd.png', and there is no such image"),
-        ({"labels": {"b.png": 1}}, r"labels lacks 2 of the images: x/a b.jpg, x/ü/c.WEBP"),
+        (
+            {"labels": LABELS | {"d.png": 1}},
+            "'d.png', and there is no such .* .4 entries, 3 images",
+        ),
+        (
+            {"labels": {"b.png": 1}},
+            r"has 1 entries for 3 images; it lacks 2 of the images: x/a b.jpg, x/ü/c.WEBP",
+        ),
         ({"labels": LABELS | {"tree/b.png": 1}}, "labels has two entries for b.png"),
         ({"labels": LABELS | {"b.png": -1}}, "labels of 'b.png' must be a class .*, got -1"),
         ({"labels": LABELS | {"b.png": 1.5}}, "labels of 'b.png' must be a class .*, got 1.5"),
         ({"labels": LABELS | {"b.png": True}}, "labels of 'b.png' must be a class .*, got True"),
-        ({"labels": LABELS | {"b.png": [0.0] * 25}}, "labels of 'b.png' must be .*integer"),
+        (
+            {"labels": LABELS | {"b.png": [0.0] * 25}},
+            r"'b.png' is 25 numbers, and that of 'x/a b.jpg' a class",
+        ),
+        (
+            {"labels": {name: [0.0, 1.0, 0.0][i:] for i, name in enumerate(LABELS)}},
+            "labels of 'b.png' is 3 numbers, and that of 'x/a b.jpg' 2 numbers: all must be",
+        ),
+        (
+            {"labels": {name: [0.5, 0.5] for name in LABELS}},
+            "labels of 'b.png' is 2 numbers, which must be a one-hot vector .* or the 25 numbers",
+        ),
+        ({"labels": LABELS | {"b.png": []}}, r"'b.png' must be a class .*, got \[\]"),
+        ({"camera": 3}, "camera must be a dictionary, got 3"),
+        ({"camera": {"frontal_yaw": "left"}}, "camera.frontal_yaw must be a number, got 'left'"),
+        ({"camera": {"up": "x"}}, r"camera.up must be one of \('y', 'z'\), got 'x'"),
         (
             {"camera_angles": ANGLES | {"b.png": [1, 2]}},
             r"angles of 'b.png' must be three .*\[1, 2",

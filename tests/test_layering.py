@@ -27,7 +27,20 @@ TABLE: dict[str, set[str]] = {
     "recipes": set(),
     "curriculums": {"stages", "recipes", "rendering.settings", "ops.registry"},
     "image_files": set(),
-    "datasets": {"image_files", "rendering.cameras", "ops", "toys"},
+    "image_cache": set(),
+    "image_windows": set(),
+    "datasets": {"image_cache", "image_files", "rendering", "ops", "toys"},
+    "dataset_cameras": {"image_files", "rendering"},
+    "dataset_sources": {"image_files", "rendering.camera_labels"},
+    "dataset_writer": {
+        "dataset_cameras",
+        "dataset_sources",
+        "datasets",
+        "image_files",
+        "image_windows",
+        "rendering.camera_labels",
+        "toys",
+    },
     "inference": {"curriculums", "stages", "generators", "rendering"},
     "interop": {"generators", "discriminators", "siren", "ops"},
 }
@@ -38,7 +51,7 @@ EVERYWHERE = {"ops.shapes"}  # annotations, which cost nothing
 CORE = {"ops", "rendering", "siren", "generators", "discriminators", "training"}
 CORE_LIBRARIES = {"torch", "torchvision", "numpy", "PIL", "tqdm"}
 LIGHT = {"stages", "curriculums", "recipes"}  # no library at all: mistakes are reported at once
-EXCEPTIONS = {("ops/shapes.py", "jaxtyping")}
+EXCEPTIONS = {("ops/shapes.py", "jaxtyping"), ("rendering/surface.py", "skimage")}
 
 Sources = Mapping[str, str]  # path below the root -> text
 

@@ -94,7 +94,11 @@ def test_a_value_takes_its_keys_type(key: str, given: Any, kept: Any) -> None:
         ("clamp_mode", "Relu", "clamp_mode cannot be 'Relu' (stage 0), did you mean 'relu'?"),
         ("clamp_mode", None, "clamp_mode must not be None (stage 0)"),
         ("z_dist", "gausian", "z_dist cannot be 'gausian' (stage 0), did you mean 'gaussian'?"),
-        ("sample_dist", "cube", "sample_dist cannot be 'cube' (stage 0); allowed: fixed, gaussian"),
+        (
+            "sample_dist",
+            "cube",
+            "sample_dist cannot be 'cube' (stage 0); allowed: dataset, fixed, gaussian",
+        ),
         ("precision", "fp61", "precision cannot be 'fp61' (stage 0), did you mean 'fp16'?"),
         ("betas", 0.9, "betas must be two numbers in [0, 1), got 0.9 (stage 0)"),
         ("betas", (0, 1), "betas must be two numbers in [0, 1), got (0, 1) (stage 0)"),

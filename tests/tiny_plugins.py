@@ -32,11 +32,40 @@ TINY_GENERATORS: dict[str, list[dict[str, Any]]] = {
         {**TINY_STYLES, "label_dim": 2, "architecture": "resnet"},
         {**TINY_STYLES, "use_noise": False, "architecture": "orig"},
     ],
+    "RayConditionedStyleGAN2": [
+        TINY_STYLES,
+        {**TINY_STYLES, "ray_mode": "reference", "architecture": "resnet"},
+    ],
+    "RayConditionedStyleGAN3": [{**TINY_STYLES, "num_layers": 4}],
     "StyleGAN3": [
         {**TINY_STYLES, "num_layers": 4},
         {**TINY_STYLES, "num_layers": 4, "config": "R", "label_dim": 2},
     ],
 }
+TINY_TRIPLANE = {
+    **{"latent_dim": 4, "w_dim": 8, "channel_base": 64, "channel_max": 12},
+    **{"plane_resolution": 8, "feature_dim": 4, "decoder_width": 8, "cube_scale": 0.4},
+}
+TINY_GENERATORS["EpiGRAF"] = [
+    TINY_TRIPLANE,
+    {
+        **TINY_TRIPLANE,
+        "label_dim": 2,
+        "pose_conditioning": True,
+        "view_direction": True,
+        "coordinate_periods": 4.0,
+    },
+    {**TINY_TRIPLANE, "background": "plane", "density_shift": -0.5, "axes": "eg3d"},
+    {
+        **TINY_TRIPLANE,
+        "background": "sphere",
+        "background_channel_base": 64,
+        "background_steps": 4,
+        "backbone": "stylegan3-r",
+        "channel_base": 32,
+        "channel_max": 6,
+    },
+]
 TINY_PYRAMID = {"latent_dim": 4, "max_size": 16, "base": 64, "max_channels": 12}
 TINY_DISCRIMINATORS: dict[str, list[dict[str, Any]]] = {
     name: [TINY_PYRAMID]
@@ -52,6 +81,11 @@ TINY_DISCRIMINATORS: dict[str, list[dict[str, Any]]] = {
         TINY_SIZES,  # compares the pictures of a batch
         {**TINY_SIZES, "mbstd_group_size": 1, "architecture": "skip"},
         {**TINY_SIZES, "mbstd_num_channels": 0, "condition_on_cameras": True},
+    ],
+    "PatchDiscriminator": [
+        {**TINY_SIZES, "patch_size": 8},
+        {**TINY_SIZES, "patch_size": 16, "condition_on_cameras": True, "mbstd_group_size": 1},
+        {**TINY_SIZES, "patch_size": 8, "condition_on_patches": False, "mbstd_num_channels": 0},
     ],
 }
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from curriculums import Curriculum, with_overrides
+from curriculums import Curriculum, stage_at, with_overrides
+from inference.checkpoint import build_generator, network_state, save_files
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,6 +65,34 @@ def write_pictures(folder: Path, count: int = 12, size: int = 20) -> Path:
                             255 - ramp[:, None] * np.ones((1, size))], axis=-1)  # fmt: skip
         Image.fromarray(picture.astype(np.uint8)).save(folder / f"{i:03d}.png")
     return folder
+
+
+def write_run(directory: Path, *changes: str, step: int = 3, curriculum: Curriculum = TINY) -> Path:
+    """A run's directory; the average in ema.pth has other weights than the generator."""
+    curriculum = with_overrides(curriculum, list(changes))
+    states = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        generator, record = build_generator(stage_at(curriculum, 0))
+        with torch.no_grad():  # so that there is something to be seen
+            for name, weight in generator.named_parameters():
+                if name == "siren.final_layer.weight":
+                    weight.mul_(100)
+        generator.update_w_avg()
+        states.append(network_state(generator, record, step))
+    save_files(
+        directory,
+        {"generator.pth": {**states[0], "curriculum": curriculum}, "ema.pth": states[1]},
+    )
+    return directory
+
+
+def write_flat_run(directory: Path, *changes: str, generator: str = "StyleGAN2") -> Path:
+    """A run's directory of a 2D generator of 16 pixels."""
+    options = {"resolution": 16, "channel_base": 128, "channel_max": 12, "mapping_layers": 2,
+               "w_dim": 8, **({"num_layers": 4} if generator == "StyleGAN3" else {})}  # fmt: skip
+    flat = [f"generator={generator!r}", f"generator_options={options!r}", "0.img_size=16"]
+    return write_run(directory, *flat, *changes)
 
 
 def run_files(directory: Path) -> dict[str, Any]:

@@ -103,13 +103,13 @@ def write_toys(
         "toys": {"version": VERSION, "seed": seed},
     }
     with (
-        _new_file(output) as stream,
+        new_file(output) as stream,
         zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive,
         closing(_pictures(num, img_size, seed, poses, device)) as pictures,
     ):
         for name in tqdm(names, "toys", unit="img", disable=None):
-            archive.writestr(_entry(name), next(pictures))
-        archive.writestr(_entry("dataset.json"), json.dumps(description))
+            archive.writestr(zip_entry(name), next(pictures))
+        archive.writestr(zip_entry("dataset.json"), json.dumps(description))
 
 
 def camera_angles(
@@ -168,7 +168,7 @@ def _png(pixels: Tensor) -> bytes:
     return stream.getvalue()
 
 
-def _entry(name: str) -> zipfile.ZipInfo:
+def zip_entry(name: str) -> zipfile.ZipInfo:
     """A zip entry that tells nothing of when and where it was made."""
     entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
     entry.create_system = 3  # Unix
@@ -177,7 +177,7 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
+def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file that takes its name when it is complete, and leaves nothing behind if it never is."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

@@ -6,13 +6,12 @@ directly. Needs scikit-image.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from skimage.measure import marching_cubes
 from torch import Tensor
 
 from ops.shapes import Float, Int
-from rendering.grid import voxel_lattice
+from rendering.grid import dense_slabs
+from rendering.surface import level_surface
 from toys.anatomy import FIGURE_RADIUS
 from toys.scenes import Figures
 
@@ -38,19 +37,11 @@ def figure_mesh(figure: Figures, resolution: int = 128) -> ToyMesh:
     if len(figure) != 1:
         raise ValueError(f"a mesh is made of one figure, got {len(figure)}")
     device, cube_size = figure.balls.device, 2 * (FIGURE_RADIUS + MARGIN)
-    slices = []
-    for x in range(resolution):  # slice by slice, to bound memory
-        start = x * resolution**2
-        points = voxel_lattice(
-            resolution, cube_size, start=start, stop=start + resolution**2, device=device
-        )
-        slices.append(figure.distance(points[None]).reshape(resolution, resolution))
-    volume = torch.stack(slices).cpu().numpy()
-    spacing = (cube_size / (resolution - 1),) * 3
-    # "descent", the default, is what turns triangles outwards here, where the distance ascends
-    corners, faces, _, _ = marching_cubes(volume, 0.0, spacing=spacing)
-    vertices = torch.from_numpy(corners.astype(np.float32)).to(device) - cube_size / 2
+
+    def distance(points: Tensor) -> Tensor:
+        return figure.distance(points[None])[0]
+
+    slabs = dense_slabs(distance, resolution, cube_size, device=device)
+    vertices, faces = level_surface(torch.stack(list(slabs)), 0.0, cube_size, inside_above=False)
     _, parts = figure.signed_distance(vertices[None])
-    return ToyMesh(
-        vertices, torch.from_numpy(faces.astype(np.int64)).to(device), figure.colours[0, parts[0]]
-    )
+    return ToyMesh(vertices, faces, figure.colours[0, parts[0]])

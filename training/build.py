@@ -9,12 +9,15 @@ import torch
 from curriculums import Curriculum, stage_at, stage_starts
 from discriminators import DISCRIMINATORS
 from discriminators.base import Discriminator
+from generators.base import RadianceGenerator
 from generators.style import StyleGenerator
 from inference.checkpoint import build_generator, construct
+from ops.encoding import draw_poses_from
 from ops.registry import nearest
 from stages import Stage
 from training.adaptive import make_augmentation
 from training.distributed import World
+from training.fakes import make_patch_law
 from training.players import Players
 from training.random import derive_seed
 from training.steps import generator_groups, make_optimizer, set_hyperparameters
@@ -29,8 +32,8 @@ def build_players(
 ) -> tuple[Players, dict[str, dict[str, Any]]]:
     """Make both players, the same in every process, and the records that rebuild them.
 
-    `rng` feeds jitter and noise, `chance`, on the CPU, the augmentation. The records are keyed by
-    the networks' file names.
+    `rng` feeds jitter, noise and the gaps in poses, `chance`, on the CPU, the augmentation. The
+    records are keyed by the networks' file names.
     """
     device = world.device
     with torch.random.fork_rng(devices=[]):
@@ -38,6 +41,8 @@ def build_players(
         generator, record_g = build_generator(stage)
         discriminator, record_d = build_discriminator(stage)
     generator, discriminator = generator.to(device), discriminator.to(device)
+    draw_poses_from(generator, rng)
+    draw_poses_from(discriminator, rng)
     augment, control = make_augmentation(
         stage.augment,
         preset=stage.augment_preset,
@@ -107,20 +112,25 @@ def check_players(curriculum: Curriculum, players: Players) -> None:
                     f"label_dim is {stage.label_dim}, but {name} takes "
                     f"{network.label_dim or 'no'} classes {where}"
                 )
-        _check_size(stage.generator, (generator.resolution,), stage, where)
-        _check_size(stage.discriminator, discriminator.image_sizes, stage, where)
+        if stage.patch_size is not None:
+            if not isinstance(generator, RadianceGenerator):
+                raise ValueError(f"patch_size: {stage.generator} makes whole pictures {where}")
+            make_patch_law(stage)
+        _check_size(stage.generator, (generator.resolution,), stage.img_size, where)
+        seen = stage.patch_size or stage.img_size
+        _check_size(stage.discriminator, discriminator.image_sizes, seen, where)
         try:
-            discriminator.check_batch(stage.batch_size // stage.batch_split)
+            discriminator.group_size(stage.batch_size // stage.batch_split)
         except ValueError as error:
             raise ValueError(
                 f"batch_size {stage.batch_size} in {stage.batch_split} parts: {error} {where}"
             ) from error
 
 
-def _check_size(name: str, sizes: Sequence[int | None], stage: Stage, where: str) -> None:
-    if sizes and stage.img_size not in sizes and None not in sizes:
+def _check_size(name: str, sizes: Sequence[int | None], size: int, where: str) -> None:
+    if sizes and size not in sizes and None not in sizes:
         allowed = ", ".join(map(str, sorted(s for s in sizes if s)))
-        raise ValueError(f"{name} has pictures of {allowed} pixels, got {stage.img_size} {where}")
+        raise ValueError(f"{name} has pictures of {allowed} pixels, got {size} {where}")
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -5,7 +5,7 @@ the pictures' randomness and the augmentation's), so that a step is a function o
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.optim import Adam
 from discriminators.base import Discriminator, Judgement
 from generators import Generator
 from ops.shapes import Float
-from rendering.cameras import Cameras
+from rendering.cameras import Cameras, Patch
 from rendering.settings import RenderSettings
 from stages import Stage
 from training.adaptive import AdaptiveControl
@@ -26,19 +26,28 @@ from training.regularizers import blur, blur_sigma, mix_styles
 
 @dataclass(frozen=True)
 class Draw:
-    """What one chunk of fakes is made of; `other` and `cutoff` mix a second latent's style in."""
+    """What one chunk of fakes is made of.
+
+    `other` and `cutoff` mix a second latent's style in; `patch` is the window that is rendered;
+    `told` are the cameras that the generator believes in, None where these are the true ones.
+    """
 
     z: Float[Tensor, "batch latent"]
     cameras: Cameras
     label: Tensor | None = None
     other: Float[Tensor, "batch latent"] | None = None
     cutoff: int = 0
+    patch: Patch | None = None
+    told: Cameras | None = None
 
     def first(self, count: int) -> "Draw":
         """The first few of a chunk."""
-        label = None if self.label is None else self.label[:count]
-        other = None if self.other is None else self.other[:count]
-        return Draw(self.z[:count], self.cameras[:count], label, other, self.cutoff)
+        values = {
+            f.name: None if (value := getattr(self, f.name)) is None else value[:count]
+            for f in fields(self)
+            if f.name != "cutoff"
+        }
+        return Draw(**values, cutoff=self.cutoff)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)
@@ -85,19 +94,21 @@ class Players:
 
     def styles(self, draw: Draw, *, track: bool = False) -> Tensor:
         """Styles of a draw; `track` moves the generator's running averages, by its own alone."""
+        told = draw.cameras if draw.told is None else draw.told
         with self.autocast():
             with self.generator.tracking() if track else nullcontext():
-                w = self.generator.mapping(draw.z, draw.label, draw.cameras)
+                w = self.generator.mapping(draw.z, draw.label, told)
             if draw.other is None:
                 return w
-            return mix_styles(
-                w, self.generator.mapping(draw.other, draw.label, draw.cameras), draw.cutoff
-            )
+            other = self.generator.mapping(draw.other, draw.label, told)
+            return mix_styles(w, other, draw.cutoff)
 
     def pictures(self, w: Tensor, draw: Draw, moment: Moment) -> Tensor:
         """Pictures of styles, in training's settings."""
         with self.autocast():
-            made = self.generator.synthesis(w, draw.cameras, moment.settings, generator=self.rng)
+            made = self.generator.synthesis(
+                w, draw.cameras, moment.settings, patch=draw.patch, generator=self.rng
+            )
         return made.image
 
     def fakes(self, draw: Draw, moment: Moment, *, track: bool = False) -> Tensor:
@@ -107,23 +118,31 @@ class Players:
             return self.pictures(w, draw, moment)
 
     def judge(
-        self, images: Tensor, moment: Moment, cameras: Cameras | None, label: Tensor | None
+        self, images: Tensor, moment: Moment, facts: "Draw | Reals | None" = None
     ) -> Judgement:
-        """What the discriminator says of pictures, seen through blur and augmentation."""
+        """What the discriminator says of pictures, seen through blur and augmentation.
+
+        `facts` are what it is told about them: cameras, labels, windows.
+        """
         images = blur(images, moment.blur_sigma)
         if self.augment is not None:
             images = self.augment(images, self.chance)
         with self.autocast():
-            return self.discriminator(images, moment.alpha, cameras, label)
+            if facts is None:
+                return self.discriminator(images, moment.alpha)
+            return self.discriminator(
+                images, moment.alpha, facts.cameras, facts.label, patch=facts.patch
+            )
 
 
 @dataclass(frozen=True)
 class Reals:
-    """Real pictures with what is known of them."""
+    """Real pictures, or windows of them, with what is known of them."""
 
     images: Float[Tensor, "batch 3 size size"]
     cameras: Cameras | None = None
     label: Tensor | None = None
+    patch: Patch | None = None
 
     def chunks(self, count: int) -> list["Reals"]:
         """Equal parts, in order."""
@@ -134,6 +153,7 @@ class Reals:
                 self.images[part],
                 None if self.cameras is None else self.cameras[part],
                 None if self.label is None else self.label[part],
+                None if self.patch is None else self.patch[part],
             )
             for part in parts
         ]

@@ -7,7 +7,7 @@ import torch
 
 from generators import Generator
 from inference.media import save_png, tile, to_uint8
-from inference.views import front_pitch, render_views, seeded_latents
+from inference.views import front_pitch, render_views, seeded_labels, seeded_latents
 from rendering.cameras import Cameras
 from stages import Stage
 from training.log import RunLog
@@ -52,7 +52,7 @@ def preview_grid(
     z = seeded_latents(seeds, generator.latent_dim, stage.z_dist).to(device)
     yaw = torch.full((len(seeds),), stage.h_mean + tilt, device=device)
     cameras = Cameras.from_angles(yaw, front_pitch(stage), stage.fov, stage.radius)
-    w = generator.mapping(z, None, cameras, psi=psi)
+    w = generator.mapping(z, seeded_labels(generator, seeds), cameras, psi=psi)
     settings = dataclasses.replace(
         stage.eval_settings(), resolution=stage.sample_size or stage.img_size
     )

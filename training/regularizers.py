@@ -36,7 +36,8 @@ def path_lengths(
     """
     y = noise / math.sqrt(noise.shape[2] * noise.shape[3])
     (gradient,) = torch.autograd.grad((images * y).sum(), w, create_graph=True)
-    return gradient.square().sum(-1).reshape(len(w), -1).mean(1).sqrt()
+    squares = gradient.square().sum(-1).reshape(len(w), -1).mean(1)
+    return squares.clamp(min=1e-16).sqrt()  # a picture that nothing moves, as of an empty scene
 
 
 def path_length_penalty(

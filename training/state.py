@@ -91,16 +91,8 @@ class RunState:
     def load(self, directory: Path) -> dict[str, int]:
         """Restore what `save` wrote, and return where the data stream stood."""
         players = self.players
-        networks = {"generator.pth": players.generator, "discriminator.pth": players.discriminator}
-        for name, network in networks.items():
-            data, file = checkpoint.read_file(directory / name), directory / name
-            wanted = self.records[name]["class"]
-            if data.get("class") != wanted:
-                raise CheckpointError(
-                    f"{file} is from another architecture: it holds {data.get('class')}, "
-                    f"the curriculum names {wanted}"
-                )
-            load_weights(network, data["state_dict"], file)
+        self._load_network(directory / "generator.pth", players.generator)
+        self._load_network(directory / "discriminator.pth", players.discriminator)
         for name, ema in self.emas.items():
             ema.load_state_dict(checkpoint.read_file(directory / name), directory / name)
         for name, part in self._parts().items():
@@ -120,6 +112,29 @@ class RunState:
         self.non_finite.fill_(data["non_finite"])
         self.skipped.fill_(data["skipped"])
         return data["data"]
+
+    def adopt(self, directory: Path, *, generator_only: bool = False) -> None:
+        """Begin with the networks of another run; what optimisers and counters knew is left behind.
+
+        Averages that are not there, as of a converted checkpoint, begin as the generator itself.
+        """
+        players = self.players
+        self._load_network(directory / "generator.pth", players.generator)
+        if not generator_only:
+            self._load_network(directory / "discriminator.pth", players.discriminator)
+        for name, ema in self.emas.items():
+            there = directory / (name if (directory / name).exists() else "generator.pth")
+            load_weights(ema.module, checkpoint.read_file(there)["state_dict"], there)
+
+    def _load_network(self, file: Path, network: torch.nn.Module) -> None:
+        """Weights of the same class of network."""
+        data, wanted = checkpoint.read_file(file), self.records[file.name]["class"]
+        if data.get("class") != wanted:
+            raise CheckpointError(
+                f"{file} is from another architecture: it holds {data.get('class')}, "
+                f"the curriculum names {wanted}"
+            )
+        load_weights(network, data["state_dict"], file)
 
     def snapshot(self, directory: Path) -> None:
         """Keep the checkpoint just written as snapshots/<step>/, in links that cost no room."""

@@ -33,8 +33,7 @@ def discriminator_step(
         with torch.no_grad():
             fake = players.fakes(draw, moment, track=True)
         images = real.images.detach().requires_grad_(with_r1)
-        on_real = players.judge(images, moment, real.cameras, real.label)
-        on_fake = players.judge(fake, moment, draw.cameras, draw.label)
+        on_real, on_fake = players.judge(images, moment, real), players.judge(fake, moment, draw)
         real_logits, fake_logits = on_real.logits.float(), on_fake.logits.float()
         if players.control is not None:
             players.control.report(real_logits)
@@ -65,7 +64,7 @@ def r1_step(players: Players, moment: Moment, reals: Reals, chunks: int) -> dict
     players.discriminator.requires_grad_(True)
     for real in reals.chunks(chunks):
         images = real.images.detach().requires_grad_(True)
-        logits = players.judge(images, moment, real.cameras, real.label).logits.float()
+        logits = players.judge(images, moment, real).logits.float()
         if players.control is not None:
             players.control.report(logits)
         penalty = losses.r1_penalty(logits, images, _scale(players.scaler))
@@ -85,7 +84,7 @@ def generator_step(players: Players, moment: Moment, draws: Sequence[Draw]) -> d
     players.discriminator.requires_grad_(False)
     for draw in draws:
         fake = players.fakes(draw, moment)
-        judged = players.judge(fake, moment, draw.cameras, draw.label)
+        judged = players.judge(fake, moment, draw)
         kept, kind = stage.kept_share(moment.step), stage.adversarial_loss
         loss = losses.generator_loss(judged.logits.float(), kept, kind)
         _add(stats, "loss_g", loss, draws)

@@ -6,12 +6,10 @@ streams whose states are saved, so that a run that was stopped, or killed, goes 
 
 import json
 import math
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -30,17 +28,20 @@ from datasets import ImageDataset, open_dataset
 from discriminators.base import Discriminator
 from inference import checkpoint
 from metrics.protocols import find_protocols
+from rendering.camera_labels import cameras_from_labels, raw_cameras
 from rendering.cameras import Cameras
+from stages import FROM_DATA
 from training.best import Best
 from training.build import build_players, check_options, check_players
 from training.data import DataStream, Prefetch
 from training.distributed import World
 from training.ema import make_average
-from training.fakes import draw_fakes
+from training.fakes import Sampler
 from training.log import Averages, RunLog
 from training.players import Draw, Moment, Reals
 from training.previews import save_previews
 from training.random import Streams
+from training.signals import StopSignals
 from training.state import NotFiniteError, RunState
 from training.steps import (
     discriminator_step,
@@ -65,6 +66,8 @@ class RunOptions:
 
     output_dir: Path
     load_dir: Path | None = None  # continue from this run
+    init_from: Path | None = None  # or begin with the networks of this one
+    generator_only: bool = False  # ... of which only the generator is taken
     n_epochs: int | None = None  # stop after so many passes through the data
     n_steps: int | None = None  # stop at this step
     sample_interval: int = 200  # steps between sample grids and saves
@@ -113,20 +116,23 @@ class Trainer:
         if options.load_dir is not None:
             self.state.data.close()
             self.state.data = self._open_stream(self.state.load(options.load_dir))
+        elif options.init_from is not None:
+            self.state.adopt(options.init_from, generator_only=options.generator_only)
         if options.set_step is not None:
             self.state.images = images_at(curriculum, step) * world.size
         self.state.step = step
         set_hyperparameters(players, self.stage)
+        self.sampler = self._make_sampler()
         self.averages = Averages()
         self._log: RunLog | None = None
         self._saved: tuple[int, bool] = (-1, False)  # the last step to be saved, and whether it was
         self._shown_step: int | None = None  # the last step with a grid in samples/
-        self._stop_signal: int | None = None
+        self._stop = StopSignals()
 
     def fit(self) -> str:
         """Train to the end and return why it ended; the last state is on disk then."""
-        handlers = self._catch_signals()
         try:
+            self._stop.listen()
             self._start_log()
             if self.state.step == 0:
                 self._save_previews()
@@ -143,8 +149,7 @@ class Trainer:
             self.state.data.close()
             if self._log is not None:
                 self._log.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            self._stop.restore()
         return reason
 
     def train_step(self) -> None:
@@ -155,16 +160,22 @@ class Trainer:
             stage=stage,
             step=state.step,
             alpha=min(1.0, faded / stage.fade_steps) if stage.fade_steps else 1.0,
-            settings=stage.render_settings(state.step),
+            settings=stage.render_settings(
+                state.step, resolution=stage.patch_size or stage.img_size
+            ),
             images_seen=state.images,
         )
         reals, players = self._reals(), state.players
-        stats = discriminator_step(players, moment, reals, self._draws())
+
+        def draws() -> list[Draw]:
+            return self.sampler.fakes(state.images)
+
+        stats = discriminator_step(players, moment, reals, draws())
         if stage.r1_lambda > 0 and stage.r1_interval > 1 and state.step % stage.r1_interval == 0:
             stats |= r1_step(players, moment, reals, stage.batch_split)
-        stats |= generator_step(players, moment, self._draws())
+        stats |= generator_step(players, moment, draws())
         if stage.pl_lambda > 0 and state.step % stage.pl_interval == 0:
-            stats |= path_length_step(players, moment, self._draws())
+            stats |= path_length_step(players, moment, draws())
         images = stage.batch_size * self.world.size
         for ema in state.emas.values():
             ema.update(players.generator, images, state.images)
@@ -183,11 +194,26 @@ class Trainer:
         if batch.camera_angles is not None:
             yaw, pitch, roll = batch.camera_angles.unbind(-1)
             cameras = Cameras.from_angles(yaw, pitch, stage.fov, stage.radius, roll)
-        return Reals(batch.images, cameras, batch.labels if stage.label_dim else None)
+        elif batch.camera_labels is not None:
+            cameras = raw_cameras(batch.camera_labels)
+        reals = Reals(batch.images, cameras, batch.labels if stage.label_dim else None)
+        return self.sampler.windows(reals, self.state.images)
 
-    def _draws(self) -> list[Draw]:
-        generator, labels = self.state.players.generator, self.dataset.labels
-        return draw_fakes(self.stage, generator, self.state.streams, labels)
+    def _make_sampler(self) -> Sampler:
+        """What draws of the present stage are made with; ValueError where the data lack it."""
+        stage, players = self.stage, self.state.players
+        poses = None
+        if stage.sample_dist == FROM_DATA:
+            poses = self.dataset.poses(stage.fov, stage.radius).to(self.world.device)
+        chunk = stage.batch_size // stage.batch_split
+        return Sampler(
+            stage,
+            players.generator,
+            self.state.streams,
+            self.dataset.labels,
+            poses,
+            players.discriminator.group_size(chunk),
+        )
 
     def _follow_curriculum(self) -> None:
         """When a stage begins: reopen data whose keys changed, and set the stage's rates."""
@@ -201,6 +227,7 @@ class Trainer:
                 self.dataset = self._open_dataset()
             self.state.data = self._open_stream(self.state.data.state_dict())
         set_hyperparameters(self.state.players, stage)
+        self.sampler = self._make_sampler()
         self._show_stage()
 
     def _open_dataset(self) -> ImageDataset:
@@ -223,10 +250,12 @@ class Trainer:
         """Refuse data that lack what the networks are told about each picture."""
         stage, data = self.stage, self.dataset
         if discriminator.uses_cameras and data.camera_angles is None:
-            raise ValueError(
-                f"{stage.discriminator} with pose_conditioning needs camera angles, and "
-                f"{stage.dataset_path!r} has no dataset.json that holds them"
-            )
+            if data.camera_labels is None:
+                raise ValueError(
+                    f"{stage.discriminator} with pose_conditioning needs camera angles, and "
+                    f"{stage.dataset_path!r} has no dataset.json that holds them"
+                )
+            cameras_from_labels(data.camera_labels)
         if stage.label_dim and data.num_classes != stage.label_dim:
             found = f"has {data.num_classes} classes" if data.num_classes else "has no labels"
             raise ValueError(f"label_dim is {stage.label_dim}, but {stage.dataset_path!r} {found}")
@@ -246,9 +275,8 @@ class Trainer:
     def _reason_to_stop(self) -> str | None:
         step, options = self.state.step, self.options
         asked = self.world.size == 1 or step % STOP_INTERVAL == 0  # asking others waits for them
-        if asked and self.world.any(self._stop_signal is not None):
-            number = self._stop_signal
-            return "stopped" if number is None else f"stopped by {signal.Signals(number).name}"
+        if asked and self.world.any(self._stop.number is not None):
+            return self._stop.reason
         end = last_step(self.curriculum)
         kimg = self.stage.total_kimg
         if (end is not None and step >= end) or (kimg and self.state.images >= 1000 * kimg):
@@ -365,20 +393,3 @@ class Trainer:
             stage, step = self.stage, self.state.step
             name = f"{stage.img_size}x{stage.img_size}"
             self._log.enter_stage(name, step, next_stage(self.curriculum, step))
-
-    def _catch_signals(self) -> dict[int, Any]:
-        """Let SIGTERM and Ctrl-C end the loop after the step; a second one ends it at once."""
-        handlers: dict[int, Any] = {}
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if self._stop_signal is not None:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-            self._stop_signal = number
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                handlers[number] = signal.signal(number, stop)
-            except ValueError:  # not in the main thread: whoever runs us handles signals
-                break
-        return handlers

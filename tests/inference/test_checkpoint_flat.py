@@ -44,7 +44,6 @@ def test_a_flat_generator_is_rebuilt_from_its_file_alone(name: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
-        ({"resolution": 32}, "of 32 pixels, img_size is 16: set resolution in generator_options"),
         ({"resolution": 24}, "24"),
         ({"resolutoin": 16}, "no option 'resolutoin', did you mean 'resolution'"),
         ({"w_dim": "wide"}, "cannot make a StyleGAN"),

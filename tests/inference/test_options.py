@@ -7,6 +7,7 @@ import torch
 
 from inference.options import (
     add_device,
+    add_exact,
     add_seeds,
     default_device,
     flatten,
@@ -111,3 +112,10 @@ def test_a_bug_keeps_its_traceback_and_success_is_silent(
         run_script(bug)
     run_script(lambda: None)
     assert capsys.readouterr().err == ""
+
+
+def test_pictures_leave_out_empty_space_unless_exact() -> None:
+    parser = argparse.ArgumentParser()
+    add_exact(parser)
+    assert not parser.parse_args([]).exact
+    assert parser.parse_args(["--exact"]).exact

@@ -1,7 +1,10 @@
 """A scene is what its generator makes, computed once."""
 
+from typing import Any
+
 import pytest
 import torch
+from tiny_plugins import build_generator, every_radiance_generator, settings_of, styles, views
 
 from generators.pigan import PiGAN
 from generators.stylegan2 import StyleGAN2
@@ -24,7 +27,7 @@ def test_a_radiance_scene_shows_what_synthesis_shows_and_builds_its_field_once()
     bind = generator.siren.bind
     generator.siren.bind = lambda w: built.append(1) or bind(w)  # pyright: ignore
     w = generator.mapping(torch.randn(1, 4, generator=torch.Generator().manual_seed(0)))
-    scene = Scene(generator, w)
+    scene = Scene(generator, w, exact=True)
     pictures = [scene.look(camera, SETTINGS) for camera in two_cameras()]
     assert len(built) == 1
     for camera, picture in zip(two_cameras(), pictures, strict=True):
@@ -47,3 +50,88 @@ def test_a_scene_has_one_style() -> None:
     generator = PiGAN(latent_dim=4, hidden_dim=8, num_layers=2, mapping_dim=8)
     with pytest.raises(ValueError, match="one style, got 2"):
         Scene(generator, torch.zeros(2, 4 * 8 * 3))
+
+
+def counting_points(scene: Scene) -> list[int]:
+    """A list that collects how many points the scene's field is asked for."""
+    field, asked = scene.field, []
+    assert field is not None
+
+    def look(points: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(points.shape[1])
+        return field(points, directions)
+
+    scene.field = look
+    return asked
+
+
+def bounded_scene(*, exact: bool = False) -> Scene:
+    generator = PiGAN(
+        latent_dim=4, hidden_dim=8, num_layers=2, mapping_dim=8, box_side=1.0, density_gain=300.0,
+        bound_radius=0.2,
+    )  # fmt: skip
+    generator.siren.final_layer.bias.data += 0.1
+    return Scene(generator, torch.zeros(1, generator.siren.style_dim), exact=exact)
+
+
+def test_an_exact_scene_is_synthesis_to_the_bit() -> None:
+    scene = bounded_scene(exact=True)
+    for camera in two_cameras():
+        wanted = scene.generator.synthesis(scene.w, camera, SETTINGS)
+        assert torch.equal(scene.look(camera, SETTINGS).image, wanted.image)
+    assert scene.occupancy is None
+
+
+def test_empty_space_is_found_once_and_left_out() -> None:
+    settings = RenderSettings(24, 24, 0.5, 1.5, jitter=False, white_back=True)
+    scene = bounded_scene()
+    asked = counting_points(scene)
+    scene.look(two_cameras()[0], settings)
+    found, first = scene.occupancy, sum(asked)
+    asked.clear()
+    sparse = scene.look(two_cameras()[1], settings)
+    assert found is not None and scene.occupancy is found
+    assert sum(asked) < 0.8 * first
+    assert sum(asked) < 0.3 * 24 * 24 * 48
+    full = scene.generator.synthesis(scene.w, two_cameras()[1], settings)
+    assert full.image.std() > 0.1
+    assert (sparse.image - full.image).square().mean() < 4 * 10**-4.5
+
+
+def test_a_camera_that_sees_further_has_empty_space_sought_anew() -> None:
+    scene = bounded_scene()
+    scene.look(two_cameras()[0], SETTINGS)
+    first = scene.occupancy
+    assert first is not None
+    wide = Cameras.from_angles(torch.tensor([1.2]), 1.4, 80.0)
+    scene.look(wide, SETTINGS)
+    second = scene.occupancy
+    assert second is not None and second is not first and second.reach > first.reach
+    scene.look(two_cameras()[0], SETTINGS)
+    assert scene.occupancy is second
+
+
+def test_density_noise_is_everywhere() -> None:
+    scene = bounded_scene()
+    noisy = RenderSettings(8, 4, 0.5, 1.5, jitter=False, noise_std=1.0)
+    scene.look(two_cameras()[0], SETTINGS)
+    torch.manual_seed(0)
+    picture = scene.look(two_cameras()[0], noisy)
+    torch.manual_seed(0)
+    wanted = scene.generator.synthesis(scene.w, two_cameras()[0], noisy)
+    assert torch.equal(picture.image, wanted.image)
+
+
+@pytest.mark.parametrize("clamp_mode", ["relu", "softplus"])
+@every_radiance_generator
+def test_every_radiance_generator_looks_the_same_with_empty_space_left_out(
+    name: str, options: dict[str, Any] | None, clamp_mode: str
+) -> None:
+    generator = build_generator(name, options)
+    settings = settings_of(generator, num_steps=16, hierarchical=True, clamp_mode=clamp_mode)
+    w = styles(generator, 1)
+    full = Scene(generator, w, exact=True).look(views(1), settings)
+    sparse = Scene(generator, w).look(views(1), settings)
+    assert (sparse.image - full.image).square().mean() < 4 * 10**-4.5
+    assert full.opacity is not None and sparse.opacity is not None
+    assert (sparse.opacity - full.opacity).square().mean() < 10**-4.5

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from rendering.cameras import PITCH_MARGIN, Cameras, Patch
+from rendering.cameras import PITCH_MARGIN, Cameras, Patch, frustum_reach
 from rendering.settings import POSE_KINDS, PoseLaw
 
 YAWS = st.floats(-7.0, 7.0)
@@ -298,3 +298,36 @@ def test_a_law_passes_on_its_field_of_view_and_radius() -> None:
 def test_an_unknown_law_is_refused() -> None:
     with pytest.raises(ValueError, match="sample_dist must be one of .*, got 'gausian'"):
         law("gausian")
+
+
+# -- windows and reach
+
+
+def test_the_window_that_is_everything_changes_no_bit_of_the_rays() -> None:
+    cameras = Cameras.from_angles(torch.tensor([0.3, 1.7]), 1.1, 33.0)
+    for size in (5, 64, 127):
+        whole, windowed = cameras.rays(size, size), cameras.rays(size, size, Patch.whole(2))
+        assert torch.equal(whole[1], windowed[1])
+
+
+def test_windows_can_be_selected() -> None:
+    patch = Patch(torch.tensor([0.2, 0.3, 0.4]), torch.rand(3, 2))
+    assert len(patch) == 3
+    assert torch.equal(patch[1:].scale, patch.scale[1:])
+    assert torch.equal(patch[1:].offset, patch.offset[1:])
+
+
+@pytest.mark.parametrize(("fov", "near", "far"), [(12, 0.88, 1.12), (30, 0.75, 1.25), (60, 0.2, 1)])
+def test_no_sample_lies_beyond_the_reach_and_some_pose_gets_there(
+    fov: float, near: float, far: float
+) -> None:
+    reach = frustum_reach(fov, near, far)
+    angles = torch.meshgrid(
+        torch.linspace(0, 6.28, 120), torch.linspace(0.01, 3.13, 120), indexing="ij"
+    )
+    cameras = Cameras.from_angles(angles[0].flatten(), angles[1].flatten(), float(fov))
+    origins, directions = cameras.rays(3, 3)
+    t = torch.linspace(near, far, 5)[:, None, None, None]
+    points = origins + t * directions
+    assert float(points.norm(dim=-1).max()) == pytest.approx(reach, abs=1e-5)
+    assert float(points.abs().max()) == pytest.approx(reach, rel=0.01)

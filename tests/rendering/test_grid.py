@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from oracles import WaveField
 from torch.testing import assert_close
 
-from rendering.grid import voxel_lattice
+from rendering.grid import FieldDensity, dense_slabs, voxel_lattice
 
 
 def test_a_reshaped_lattice_has_axes_x_y_z_and_both_faces_of_the_cube() -> None:
@@ -41,3 +42,23 @@ def test_the_originals_lattice_is_sheared_by_less_than_a_voxel() -> None:
 def test_impossible_lattices_are_refused(arguments: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be at least 2|need 0 <= start"):
         voxel_lattice(**{"resolution": 2, "cube_size": 1.0, **arguments})  # type: ignore[arg-type]
+
+
+def test_slabs_are_the_lattices_planes_from_left_to_right() -> None:
+    direction = torch.tensor([1.0, 10.0, 100.0])
+    slabs = list(dense_slabs(lambda points: points @ direction, 5, 2.0))
+    assert_close(torch.stack(slabs), (voxel_lattice(5, 2.0) @ direction).reshape(5, 5, 5))
+    sheared = list(dense_slabs(lambda points: points @ direction, 5, 2.0, compat_shear=True))
+    expected = voxel_lattice(5, 2.0, compat_shear=True) @ direction
+    assert_close(torch.stack(sheared), expected.reshape(5, 5, 5))
+
+
+def test_a_fields_density_is_counted_and_has_a_slope() -> None:
+    field = WaveField(torch.randn(6, 4))
+    density = FieldDensity(field)
+    points = torch.rand(7, 3, requires_grad=True)
+    values = density(points)
+    assert_close(values, field(points[None], torch.zeros(1, 7, 3))[1][0, :, 0])
+    values.sum().backward()
+    assert points.grad is not None and points.grad.abs().min() > 0
+    assert density.evaluations == 7

@@ -6,15 +6,75 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from rendering.trajectories import TRAJECTORIES, front, lower, orbit
+from rendering.trajectories import (
+    CLOSED,
+    TRAJECTORIES,
+    face,
+    front,
+    front_circle,
+    line,
+    lower,
+    orbit,
+    points,
+    wiggle,
+)
+
+FRONT = math.pi / 2
 
 
 @pytest.mark.parametrize("name", list(TRAJECTORIES))
-def test_named_paths_are_closed_and_look_at_the_origin(name: str) -> None:
+def test_named_paths_look_at_the_origin_and_come_back_if_they_are_closed(name: str) -> None:
     path = TRAJECTORIES[name](9, 20.0)
     assert len(path) == 9 and path.cam2world.dtype == torch.float32
-    assert_close(path.cam2world[0], path.cam2world[-1], atol=1e-6, rtol=0)
+    gap = (path.cam2world[0] - path.cam2world[-1]).abs().max()
+    assert (gap < 1e-6) == (name in CLOSED)
     assert_close(path.cam2world[:, :3, 2], path.origin)  # unit radius, looking inwards
+
+
+@pytest.mark.parametrize("name", list(TRAJECTORIES))
+def test_a_path_that_faces_another_way_is_turned_and_moved_out(name: str) -> None:
+    path = TRAJECTORIES[name](6, 20.0, dtype=torch.float64)
+    turned = face(path, 0.3, radius=2.5)
+    assert_close(turned.yaw_pitch[:, 0], path.yaw_pitch[:, 0] + 0.3 - FRONT)
+    assert_close(turned.yaw_pitch[:, 1], path.yaw_pitch[:, 1])
+    assert_close(turned.origin.norm(dim=-1), torch.full((6,), 2.5, dtype=torch.float64))
+    assert_close(turned.fov, path.fov)
+
+
+def test_a_circle_reaches_its_sides_where_it_zooms() -> None:
+    path = front_circle(5, 12.0, yaw_diff=0.5, pitch_diff=0.3, fov_diff=2.0, pitch=1.2)
+    assert_close(
+        path.yaw_pitch[:, 0] - FRONT, torch.tensor([0, 0.5, 0, -0.5, 0]), atol=1e-6, rtol=0
+    )
+    assert_close(
+        path.yaw_pitch[:, 1] - 1.2, torch.tensor([0.3, 0, -0.3, 0, 0.3]), atol=1e-6, rtol=0
+    )
+    assert_close(path.fov, torch.tensor([12.0, 14, 12, 10, 12]))
+
+
+def test_points_are_held_for_equal_times() -> None:
+    path = points(6, 15.0, yaws=(0.0, -0.4, 0.2), pitch=1.3)
+    expected = FRONT + torch.tensor([0, 0, -0.4, -0.4, 0.2, 0.2])
+    assert_close(path.yaw_pitch[:, 0], expected)
+    assert_close(path.yaw_pitch[:, 1], torch.full((6,), 1.3))
+    for frames, yaws in ((4, (0.0, 1.0, 2.0)), (0, (0.0,)), (3, ())):
+        with pytest.raises(ValueError, match="num_frames"):
+            points(frames, 15.0, yaws=yaws)
+
+
+def test_a_line_and_a_wiggle_go_from_left_to_right() -> None:
+    straight = line(3, 30.0, yaw_left=-1, yaw_right=0.5, pitch_left=0.6, pitch_right=1.0)
+    assert_close(straight.yaw_pitch[:, 0] - FRONT, torch.tensor([-1, -0.25, 0.5]))
+    assert_close(straight.yaw_pitch[:, 1], torch.tensor([0.6, 0.8, 1.0]))
+    swung = wiggle(3, 30.0, yaw_left=-1, yaw_right=0.5, pitch_diff=0.2, pitch=1.0)
+    assert_close(swung.yaw_pitch[:, 0] - FRONT, torch.tensor([-1, -0.25, 0.5]))
+    assert_close(swung.yaw_pitch[:, 1], torch.tensor([1.2, 0.8, 1.2]))
+
+
+def test_the_front_path_can_be_raised() -> None:
+    raised, level = front(5, 12.0, pitch=1.2), front(5, 12.0)
+    assert_close(raised.yaw_pitch[:, 1], level.yaw_pitch[:, 1] + 1.2 - FRONT)
+    assert_close(raised.yaw_pitch[:, 0], level.yaw_pitch[:, 0])
 
 
 def test_an_orbit_keeps_its_height_and_goes_around_evenly() -> None:

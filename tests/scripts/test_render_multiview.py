@@ -9,33 +9,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_runs import TINY, run_main
+from tiny_runs import TINY, run_main, write_flat_run, write_run
 
-from curriculums import Curriculum, stage_at, with_overrides
-from generators.pigan import PiGAN
-from inference.checkpoint import build_generator, network_state, read_file, save_files
+from curriculums import stage_at, with_overrides
+from generators.stylegan3 import input_transform
+from inference.checkpoint import load_generator, read_file, save_files
+from inference.latents import save_latents
+from inference.media import to_uint8
+from inference.scene import Scene
+from inference.views import seeded_latents
 from rendering.settings import RenderSettings
 
 SCRIPT = "render_multiview_images.py"
 SIZE = 8
-
-
-def write_run(directory: Path, *changes: str, step: int = 3, curriculum: Curriculum = TINY) -> Path:
-    """A run's directory; the average in ema.pth has other weights than the generator."""
-    curriculum = with_overrides(curriculum, list(changes))
-    states = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        generator, record = build_generator(stage_at(curriculum, 0))
-        with torch.no_grad():  # so that there is something to be seen
-            generator.get_parameter("siren.final_layer.weight").mul_(100)
-        generator.update_w_avg()
-        states.append(network_state(generator, record, step))
-    save_files(
-        directory,
-        {"generator.pth": {**states[0], "curriculum": curriculum}, "ema.pth": states[1]},
-    )
-    return directory
 
 
 @pytest.fixture
@@ -100,13 +86,13 @@ def test_what_is_asked_for_reaches_the_renderer(
     run: Path, render: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[RenderSettings] = []
-    original = PiGAN.synthesis
+    original = Scene.look
 
-    def watch(self: PiGAN, w: Any, cameras: Any, settings: RenderSettings) -> Any:
+    def watch(self: Scene, camera: Any, settings: RenderSettings) -> Any:
         used.append(settings)
-        return original(self, w, cameras, settings)
+        return original(self, camera, settings)
 
-    monkeypatch.setattr(PiGAN, "synthesis", watch)
+    monkeypatch.setattr(Scene, "look", watch)
     render(run, "--seeds", "0", "--yaws", "0")
     render(run, "--seeds", "0", "--yaws", "0", "--max_batch_size", "70",
            "--ray_step_multiplier", "3", "--lock_view_dependence", size=4)  # fmt: skip
@@ -226,6 +212,120 @@ def test_colours_are_not_stretched(tmp_path: Path, render: Any) -> None:
     save_files(run, files)
     grey = round(255 / (1 + np.e))
     assert (render(run, "--seeds", "0")["grid_0.png"] == grey).all()
+
+
+def test_normals_come_between_depth_and_opacity(run: Path, render: Any) -> None:
+    rows = render(run, "--seeds", "0", "--depth", "--normals", "--opacity")["grid_0.png"]
+    grid = views(rows, rows=4)
+    only = views(render(run, "--seeds", "0", "--only", "normals")["grid_0.png"])
+    assert np.array_equal(grid[2], only[0])
+    assert not (grid[2] == grid[2][..., :1]).all(), "normals are coloured"
+
+
+def test_a_latent_file_takes_the_place_of_seeds(run: Path, render: Any, tmp_path: Path) -> None:
+    generator, _ = load_generator(run)
+    styles = generator.mapping(seeded_latents([3, 4], generator.latent_dim), psi=0.7)
+    save_latents(tmp_path / "faces.npz", styles)
+    fitted = render(run, "--latent", str(tmp_path / "faces.npz"), "--psi", "0")
+    seeded = render(run, "--seeds", "3-4")
+    assert set(fitted) == {"grid_faces_0.png", "grid_faces_1.png", "overview.png"}
+    assert np.array_equal(fitted["overview.png"], seeded["overview.png"])
+
+
+# -- 2D generators
+
+FLAT = 16
+
+
+def flat_picture(run: Path, seed: int, psi: float = 0.7, **options: Any) -> np.ndarray:
+    """What the generator itself makes of a seed."""
+    generator, curriculum = load_generator(run)
+    z = seeded_latents([seed], generator.latent_dim)
+    label = torch.eye(generator.label_dim)[[1]] if generator.label_dim else None
+    cutoff = options.pop("cutoff", None)
+    w = generator.mapping(z, label, psi=psi, cutoff=cutoff)
+    settings = stage_at(curriculum, 3).eval_settings(resolution=FLAT)
+    camera: Any = None
+    return to_uint8(generator.synthesis(w, camera, settings, **options).image)[0].numpy()
+
+
+def test_seeds_of_a_2d_generator_make_a_square(tmp_path: Path, render: Any) -> None:
+    run = write_flat_run(tmp_path / "run")
+    made = render(run, "--seeds", "0-3", size=FLAT)
+    assert made["overview.png"].shape == (2 * FLAT, 2 * FLAT, 3)
+    for seed in range(4):
+        assert np.array_equal(made[f"grid_{seed}.png"], flat_picture(run, seed))
+    row = render(run, "--seeds", "0-3", "--columns", "4", size=FLAT)["overview.png"]
+    assert np.array_equal(row, np.concatenate([made[f"grid_{s}.png"] for s in range(4)], axis=1))
+
+
+def test_a_2d_generator_shows_its_own_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = write_flat_run(tmp_path / "run"), tmp_path / "out"
+    words = [str(run), "--seed", "0", "--output_dir", str(out)]
+    assert run_main(SCRIPT, words, monkeypatch) == 0
+    with Image.open(out / "grid_0.png") as image:
+        assert image.size == (FLAT, FLAT)
+    assert run_main(SCRIPT, [*words, "--image_size", "8"], monkeypatch) == 2
+    assert "pictures have 16 pixels a side" in capsys.readouterr().err
+
+
+def test_styles_are_truncated_up_to_the_cutoff(tmp_path: Path, render: Any) -> None:
+    run = write_flat_run(tmp_path / "run")
+    made = render(run, "--seed", "1", "--psi", "0.2", "--truncation_cutoff", "2", size=FLAT)
+    assert np.array_equal(made["grid_1.png"], flat_picture(run, 1, psi=0.2, cutoff=2))
+    assert not np.array_equal(made["grid_1.png"], flat_picture(run, 1, psi=0.2))
+
+
+def test_noise_is_each_layers_own_or_drawn_by_seed_or_none(tmp_path: Path, render: Any) -> None:
+    run = write_flat_run(tmp_path / "run")
+    files = {name: read_file(run / name) for name in ("generator.pth", "ema.pth")}
+    for data in files.values():
+        for key, weight in data["state_dict"].items():
+            if key.endswith("noise_strength"):  # 0 before training
+                weight.fill_(0.5)
+    save_files(run, files)
+    made = {
+        mode: render(run, "--seeds", "0-1", "--noise_mode", mode, size=FLAT)
+        for mode in ("const", "random", "none")
+    }
+    assert np.array_equal(made["const"]["grid_0.png"], flat_picture(run, 0, noise_mode="const"))
+    assert np.array_equal(made["none"]["grid_0.png"], flat_picture(run, 0, noise_mode="none"))
+    seen = [made[mode]["grid_1.png"] for mode in made]
+    assert len({p.tobytes() for p in seen}) == 3
+    alone = render(run, "--seed", "1", "--noise_mode", "random", size=FLAT)["grid_1.png"]
+    assert np.array_equal(alone, made["random"]["grid_1.png"]), "chance has the seed, too"
+
+
+def test_a_seed_has_its_own_class_unless_one_is_asked_for(
+    tmp_path: Path, render: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_flat_run(tmp_path / "run", "generator_options.label_dim=3")
+    one = render(run, "--seed", "0", "--class", "1", size=FLAT)["grid_0.png"]
+    assert np.array_equal(one, flat_picture(run, 0))
+    assert not np.array_equal(
+        render(run, "--seed", "0", "--class", "2", size=FLAT)["grid_0.png"], one
+    )
+    own = render(run, "--seeds", "3-5", size=FLAT)
+    assert np.array_equal(own["grid_4.png"], flat_picture(run, 4)), "4 is 1 of three classes"
+    assert not np.array_equal(own["grid_3.png"], flat_picture(run, 3))
+    for wrong in ("3", "-1"):
+        assert run_main(SCRIPT, [str(run), "--seed", "0", "--class", wrong], monkeypatch) == 2
+        assert f"--class: must be one of 0 to 2, got {wrong}" in capsys.readouterr().err
+
+
+def test_stylegan3_pictures_are_moved(
+    tmp_path: Path, render: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_flat_run(tmp_path / "run", generator="StyleGAN3")
+    words = ["--seed", "0", "--translate=-0.25,0.5", "--rotate", "30"]
+    moved = render(run, *words, size=FLAT)["grid_0.png"]
+    transform = input_transform((-0.25, 0.5), 30)
+    assert np.array_equal(moved, flat_picture(run, 0, transform=transform))
+    assert not np.array_equal(moved, flat_picture(run, 0))
+    assert run_main(SCRIPT, [str(run), "--noise_mode", "none"], monkeypatch) == 2
+    assert "--noise_mode: a StyleGAN3 cannot do that" in capsys.readouterr().err
 
 
 # -- mistakes

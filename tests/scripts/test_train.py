@@ -97,7 +97,7 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "empty load_dir": (["--curriculum", tiny, "--load_dir", str(empty)], "no such checkpoint"),
         "pickled": (["--load_dir", str(hostile)], "pickled objects"),
         "head": (["--curriculum", tiny, "--set", "discriminator=StridedDiscriminator"], "z_lambda"),
-        "large": (["--curriculum", tiny, "--set", "img_size=64"], "takes images of"),
+        "large": (["--curriculum", tiny, "--set", "img_size=64"], "has pictures of"),
         "option": (["--curriculum", tiny, "--set", "generator_options.hiden_dim=4"], "hidden_dim"),
         "data option": (["--curriculum", tiny, "--set", "dataset_options.miror=True"], "mirror"),
         "device": (["--curriculum", tiny, "--device", "cuda"], "not available"),

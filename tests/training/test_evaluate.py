@@ -32,6 +32,7 @@ class Echo:
 
     shown: Tensor
     latent_dim: int = 6
+    label_dim: int = 0
     z: list[Tensor] = dataclasses.field(default_factory=list)
     views: list[Cameras] = dataclasses.field(default_factory=list)
     settings: list[RenderSettings] = dataclasses.field(default_factory=list)

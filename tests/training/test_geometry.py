@@ -32,6 +32,8 @@ SCENES: dict[str, Any] = {"num_images": 4, "views": 6}
 class Toys(Generator):
     """A generator that shows figure w of Toys; scene n has figure n."""
 
+    sees_cameras = True
+
     def __init__(self) -> None:
         super().__init__(latent_dim=6, w_shape=(1,))
         self.made = 0
@@ -68,7 +70,9 @@ class Fog(Toys):
 
 
 class Flat(Toys):
-    """One without depth."""
+    """One without depth, and so it says without sides."""
+
+    sees_cameras = False
 
     def look(self, w: Tensor, cameras: Cameras, size: int) -> Rendering:
         return Rendering(super().look(w, cameras, size).image)
@@ -153,6 +157,8 @@ def test_without_a_reference_scenes_speak_for_themselves(
         "solid",
         "flatness",
         "billboard",
+        "stereo_consistency",
+        "stereo_chance",
         "identity_drift",
     }
 
@@ -175,11 +181,28 @@ def test_identity_is_measured_by_any_distance(stage: Stage, settings: RenderSett
     assert numbers["identity_perceptual"] == pytest.approx(within / between, rel=1e-5)
 
 
-def test_a_generator_without_depth_is_refused(stage: Stage, settings: RenderSettings) -> None:
-    with pytest.raises(ValueError, match="needs a radiance generator, this is a 2D one"):
+def test_a_generator_blind_to_cameras_is_refused(stage: Stage, settings: RenderSettings) -> None:
+    with pytest.raises(ValueError, match="needs a generator that sees cameras"):
         measure_geometry(Flat(), stage, settings=settings, **SCENES)
     with pytest.raises(ValueError, match="two or more scenes and views, got 1 and 6"):
         measure_geometry(Toys(), stage, settings=settings, num_images=1, views=6)
+
+
+class Painted(Flat):
+    """One without depth that has sides all the same."""
+
+    sees_cameras = True
+
+
+def test_what_has_sides_but_no_depth_is_measured_by_its_pictures(
+    stage: Stage, settings: RenderSettings, reference: Reference
+) -> None:
+    options: Any = {"settings": settings, "reference": reference, "num_images": 2, "views": 8}
+    painted, solid = (measure_geometry(g(), stage, **options) for g in (Painted, Toys))
+    for name in ("stereo_consistency", "stereo_chance", "yaw_error"):
+        assert painted[name] == pytest.approx(solid[name])
+    assert not {"view_consistency", "flatness", "chamfer"} & set(painted)
+    assert solid["stereo_consistency"] > solid["stereo_chance"] + 0.05
 
 
 class Numbered(Toys):
@@ -226,12 +249,14 @@ def test_two_processes_give_the_numbers_of_one(
 def test_every_generator_with_depth_is_measured(name: str, options: Any, stage: Stage) -> None:
     generator = build_generator(name, options)
     looks: Any = {"settings": settings_of(generator), "num_images": 2, "views": 2}
-    if not isinstance(generator, RadianceGenerator):
-        with pytest.raises(ValueError, match="this is a 2D one"):
+    if not generator.sees_cameras:
+        with pytest.raises(ValueError, match="needs a generator that sees cameras"):
             measure_geometry(generator, stage, **looks)
         return
     numbers = measure_geometry(generator, stage, **looks)
-    assert {"view_consistency", "solid", "identity_drift"} <= set(numbers)
+    assert "identity_drift" in numbers
+    with_depth = {"view_consistency", "solid"} <= set(numbers)
+    assert with_depth == isinstance(generator, RadianceGenerator)
     assert all(math.isfinite(value) for value in numbers.values())
 
 

@@ -83,10 +83,11 @@ def measure_geometry(
     Of the scenes alone: `view_consistency` (share of the colours' variance that one view foretells
     of the next: 1 solid, 0 none), `stereo_consistency` (likewise, with the surface that explains
     most, so also without depth; beside `stereo_chance`, of wrong cameras), `reprojection_error`
-    (mean colour difference, a share of the range), `looked_through` (share of one view's surface that the next looks through), `solid`
-    (share of pixels that show a surface), `flatness` (1 a billboard, 0 a ball), `billboard` (share
-    of the surface that faces one way), `identity_drift` (views' difference in colours as a share of
-    that between scenes), and with a `perceptual` distance `identity_perceptual`, likewise.
+    (mean colour difference, a share of the range), `looked_through` (share of one view's surface
+    that the next looks through), `solid` (share of pixels that show a surface), `flatness` (1 a
+    billboard, 0 a ball), `billboard` (share of the surface that faces one way), `identity_drift`
+    (views' difference in colours as a share of that between scenes), and with a `perceptual`
+    distance `identity_perceptual`, likewise.
 
     With a regressor: `yaw_error`, `pitch_error` in degrees, `yaw_chance`, `pitch_chance`,
     `yaw_offset`, `yaw_aligned` (see `metrics.pose`), and its own errors on pictures of the data

@@ -6,6 +6,7 @@ and never casts a ray.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -109,6 +110,10 @@ class Generator(nn.Module, ABC):
 
     def allow_second_derivatives(self) -> None:
         """Give up fast paths whose gradients have none: for regularisers of gradients."""
+
+    def adapted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the class that this one extends, made to fit; a hook for transfer."""
+        return dict(weights)
 
     def mapping_parameters(self) -> list[nn.Parameter]:
         """The mapping network's own parameters, which `unique_lr` trains more slowly."""

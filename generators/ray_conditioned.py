@@ -9,12 +9,14 @@ code computes and its weights need: it multiplies normalised intrinsics with pos
 and exchanges rows and columns.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from generators.base import GENERATORS
+from generators.style import StyleGenerator
 from generators.stylegan2 import Maps, StyleGAN2
 from generators.stylegan3 import CanvasMaps, StyleGAN3
 from ops.registry import nearest
@@ -24,6 +26,7 @@ from rendering.cameras import Cameras
 
 RAY_MODES = ("pinhole", "reference")
 RAY_CHANNELS = 6
+MOST_COLOURS = 4  # channels of a picture; a layer with so few outputs makes colours
 
 
 def ray_map(
@@ -69,12 +72,42 @@ def check_ray_mode(mode: str) -> None:
         raise ValueError(f"unknown ray_mode {mode!r}{nearest(mode, RAY_MODES)}")
 
 
-@GENERATORS.register("RayConditionedStyleGAN2")
-class RayConditionedStyleGAN2(StyleGAN2):
-    """StyleGAN2 with ray maps before every convolution but toRGB's."""
+def widened(stock: Tensor, fresh: Tensor, *, reference: bool = False) -> Tensor:
+    """A stock network's tensor in the shape of a ray-conditioned one's, `fresh`.
+
+    The weights of the rays begin at zero, so that the network begins as the stock one; `reference`
+    leaves them at random, as the original does. Styles of the rays keep their fresh values, and so
+    does what has another shape altogether.
+    """
+    if stock.shape == fresh.shape:
+        return stock.clone()
+    result, rays = fresh.clone(), RAY_CHANNELS
+    if stock.ndim == 4 and stock.shape[1] + rays == fresh.shape[1]:
+        result[:, : stock.shape[1]] = stock
+        if not reference:
+            result[:, stock.shape[1] :] = 0
+            if fresh.shape[-1] == 1 and len(fresh) <= MOST_COLOURS:  # toRGB's fan-in gain
+                result *= math.sqrt(fresh.shape[1] / stock.shape[1])
+    elif len(stock) + rays == len(fresh) and stock.shape[1:] == fresh.shape[1:]:
+        result[: len(stock)] = stock
+    return result
+
+
+class RayConditioned(StyleGenerator):
+    """What both have: six maps per convolution, and a way to begin as a stock network."""
 
     map_channels = RAY_CHANNELS
     sees_cameras = True
+
+    def adapted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a stock network of the same sizes, made to fit this one."""
+        own = self.state_dict()
+        return {n: widened(v, own[n]) if n in own else v for n, v in weights.items()}
+
+
+@GENERATORS.register("RayConditionedStyleGAN2")
+class RayConditionedStyleGAN2(RayConditioned, StyleGAN2):
+    """StyleGAN2 with ray maps before every convolution but toRGB's."""
 
     def __init__(
         self,
@@ -121,11 +154,8 @@ class RayConditionedStyleGAN2(StyleGAN2):
 
 
 @GENERATORS.register("RayConditionedStyleGAN3")
-class RayConditionedStyleGAN3(StyleGAN3):
+class RayConditionedStyleGAN3(RayConditioned, StyleGAN3):
     """StyleGAN3 with ray maps before every layer; on the margins rays go on past the picture."""
-
-    map_channels = RAY_CHANNELS
-    sees_cameras = True
 
     def __init__(
         self,

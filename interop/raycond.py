@@ -5,18 +5,16 @@ of either is told by its weights. They were trained on the published ray maps: `
 "reference". The discriminator is StyleGAN2's, conditional on 25 camera numbers as a label.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from discriminators.stylegan2 import StyleGAN2Discriminator
 from generators.ray_conditioned import (
-    RAY_CHANNELS,
     RayConditionedStyleGAN2,
     RayConditionedStyleGAN3,
+    widened,
 )
 from interop.stylegan import (
     DISCRIMINATOR,
@@ -49,40 +47,13 @@ def convert_generator(weights: Weights, config: Mapping[str, Any]) -> nn.Module:
 def from_stock(stock: Weights, fresh: Weights, *, reference: bool = False) -> dict[str, Tensor]:
     """Begin a ray-conditioned network, whose weights are `fresh`, with a stock network's.
 
-    Both under the original's names. What the stock network lacks keeps its fresh value, but for the
-    weights of the rays: these begin at zero, so that the network begins as the stock one;
-    `reference` leaves them at random, as the original does.
+    Both under the original's names; what the stock network lacks keeps its fresh value. See
+    `generators.ray_conditioned.widened`.
     """
     return {
-        name: _widened(name, stock.get(name), value, reference) for name, value in fresh.items()
+        name: widened(stock[name], value, reference=reference) if name in stock else value
+        for name, value in fresh.items()
     }
-
-
-def _widened(name: str, stock: Tensor | None, fresh: Tensor, reference: bool) -> Tensor:
-    if stock is None:
-        return fresh
-    if stock.shape == fresh.shape:
-        return stock.clone()
-    result = fresh.clone()
-    if "affine" in name and stock.shape[1:] == fresh.shape[1:]:
-        result[: len(stock)] = stock
-    elif "affine" not in name and any(part in name for part in ("conv", "torgb", "L")):
-        if stock.ndim != 4 or stock.shape[1] + RAY_CHANNELS != fresh.shape[1]:
-            return result
-        result[:, : stock.shape[1]] = stock
-        if not reference:
-            result[:, stock.shape[1] :] = 0
-            if fresh.shape[-1] == 1 and "L" in name and len(fresh) <= 4:  # toRGB's fan-in gain
-                result *= math.sqrt(fresh.shape[1] / stock.shape[1])
-    return result
-
-
-def add_rays(stock: nn.Module, target: nn.Module, *, reference: bool = False) -> nn.Module:
-    """Fill a ray-conditioned module with the weights of a stock one of the same sizes."""
-    own = original_tensors(target)
-    state = from_stock(original_tensors(stock), own, reference=reference)
-    with torch.no_grad():
-        return load_original(target, state)
 
 
 _GENERATOR = Role(convert_generator, original_tensors)

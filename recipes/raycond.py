@@ -2,7 +2,8 @@
 
 Pictures need cameras: `camera_angles`, or labels of 25 numbers as EG3D's data sets have them, in
 their dataset.json. All runs had 32 pictures per step, none was augmented. The originals begin with
-stock weights of StyleGAN2 or 3: convert_checkpoint.py adds rays to such, --init_from begins there.
+stock weights of StyleGAN2 or 3; so does --init_from with the directory of such a run and
+--generator_only.
 """
 
 from collections.abc import Callable

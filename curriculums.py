@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ops.registry import nearest
-from recipes import stylegan
+from recipes import fastgan, stylegan
 from stages import FIXED_KEYS, KEYS, Stage, make_stage
 
 Curriculum = dict[int | str, Any]
@@ -217,6 +217,9 @@ RECIPES: dict[str, Callable[..., Curriculum]] = {
     "StyleGAN2": stylegan.stylegan2,
     "StyleGAN3T": stylegan.stylegan3t,
     "StyleGAN3R": stylegan.stylegan3r,
+    "FastGAN": fastgan.fastgan,
+    "FastGANLite": fastgan.fastgan_lite,
+    "ProjectedStyleGAN2": fastgan.projected_stylegan2,
 }
 
 CURRICULA: dict[str, Curriculum] = {
@@ -227,6 +230,7 @@ CURRICULA: dict[str, Curriculum] = {
     "Toys": Toys,
     "ToysGPU": ToysGPU,
     "ToysStyleGAN2": stylegan.ToysStyleGAN2,
+    "ToysFastGANLite": fastgan.ToysFastGANLite,
 } | {name: recipe() for name, recipe in RECIPES.items()}
 
 

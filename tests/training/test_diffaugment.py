@@ -1,4 +1,4 @@
-"""DiffAugment: closed forms, slow oracles, gradients, reproducible draws, and its curriculum key."""
+"""DiffAugment: closed forms, slow oracles, gradients, reproducible draws, its curriculum key."""
 
 from collections.abc import Sequence
 from typing import Any

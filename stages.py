@@ -216,7 +216,7 @@ FIXED_KEYS = (
     "generator", "model", "discriminator", "generator_options", "discriminator_options",
     "latent_dim", "label_dim", "precision", "disable_scaler", "ema_decay", "ema2_decay",
     "ema_kimg", "ema2_kimg", "ema_rampup", "total_kimg", "augment", "augment_preset", "augment_p",
-    "ada_target", "ada_interval", "ada_kimg", "patch_size",
+    "ada_target", "ada_interval", "ada_kimg", "patch_size", "backbone_weights",
 )  # fmt: skip
 
 

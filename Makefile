@@ -18,7 +18,7 @@ TEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
 .PHONY: help demo test test-slow lint bench clean setup
 
 help:
-	@echo "make demo       train on the embedded Toys data, render the result"
+	@echo "make demo       train on the embedded Toys data; render, film and mesh the result"
 	@echo "make test       lint, type check, and every test but the slow ones"
 	@echo "make test-slow  the slow tests alone"
 	@echo "make lint       ruff and pyright"
@@ -27,14 +27,19 @@ help:
 
 # Five sides of eight figures, and once around each; an interrupted demo goes on where it stopped.
 demo: setup
-	$(PY) train.py --output_dir $(DEMO) --sample_interval 200 --eval_freq 800 \
+	$(PY) train.py --output_dir $(DEMO) --sample_interval 200 --eval_freq 400 \
 		$(if $(wildcard $(DEMO)/generator.pth),--load_dir $(DEMO),\
 		--curriculum $$($(PY) -c 'import torch; print("ToysGPU" if torch.cuda.is_available() else "Toys")'))
 	$(PY) render_multiview_images.py $(DEMO) --seeds 0-7 --psi 0.8 --image_size 64 --ray_step_multiplier 3 \
 		--yaws -2.513 -1.257 0 1.257 2.513 --output_dir $(DEMO)/views
 	$(PY) render_multiview_images.py $(DEMO) --seeds 0-7 --psi 0.8 --image_size 64 --ray_step_multiplier 3 \
 		--turnaround 12 --output_dir $(DEMO)/turnaround
-	@echo "look at $(DEMO)/views/overview.png, $(DEMO)/turnaround/overview.png, $(DEMO)/samples"
+	$(PY) render_video.py $(DEMO) --seeds 0-3 --grid 4x1 --psi 0.8 --image_size 96 --ray_step_multiplier 3 \
+		--trajectory orbit --num_frames 36 --pitch 1.2 --output_dir $(DEMO)/video
+	$(PY) extract_shapes.py $(DEMO) --seed 0 --psi 0.8 --format ply glb --preview --output_dir $(DEMO)/shapes
+	$(PY) plot_metrics.py $(DEMO)
+	@echo "look at $(DEMO)/views/overview.png, $(DEMO)/turnaround/overview.png, $(DEMO)/video/grid.mp4,"
+	@echo "$(DEMO)/shapes/0.png, $(DEMO)/metrics.png, $(DEMO)/samples"
 
 test: lint
 	$(TEST)

@@ -27,12 +27,10 @@ from curriculums import stage_at
 from datasets import decode_image
 from image_files import find_images
 from inference.checkpoint import checkpoint_step, load_generator
-from inference.media import to_uint8
 from inference.options import add_device, positive, run_script
-from inference.views import seeded_latents
+from inference.samples import Samples
 from metrics.spectra import AverageSpectrum, PixelStatistics, heatmap, slices
 from ops.shapes import Float
-from rendering.cameras import Cameras
 
 LEVELS = range(-40, 21, 5)  # dB of the heatmap's contours
 
@@ -108,24 +106,15 @@ def read_source(args: argparse.Namespace) -> Iterator[Float[Tensor, "1 3 height 
         yield torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
 
 
-@torch.no_grad()
 def generated(path: Path, args: argparse.Namespace) -> Iterator[Float[Tensor, "1 3 height width"]]:
-    """A generator's pictures, each from its seed alone: latent, then class, then camera."""
+    """A generator's pictures, each from its seed alone."""
     if args.num is None:
         raise ValueError("--num is needed of a generator: it has pictures without end")
     generator, curriculum = load_generator(path, args.device)
     stage = stage_at(curriculum, checkpoint_step(path))
-    law, settings = stage.pose_law(evaluation=True), stage.eval_settings()
-    for seed in tqdm(range(args.seed, args.seed + args.num), "pictures", disable=None):
-        rng = torch.Generator().manual_seed(seed)
-        z = seeded_latents([seed], generator.latent_dim, stage.z_dist).to(args.device)
-        label = None
-        if generator.label_dim:
-            label = torch.randint(generator.label_dim, (1,), generator=rng).to(args.device)
-        camera = Cameras.sample(law, 1, rng).to(args.device)
-        w = generator.mapping(z, label, camera)
-        image = generator.synthesis(w, camera, settings).image
-        yield to_uint8(image).permute(0, 3, 1, 2).float()
+    samples = Samples(generator, stage, seed=args.seed)
+    for number in tqdm(range(args.num), "pictures", disable=None):
+        yield samples.pictures([number], args.device).float()
 
 
 # ---- commands

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from ops.registry import nearest
-from recipes import fastgan, stylegan
+from recipes import epigraf, fastgan, raycond, stylegan
+from recipes.toys import (
+    Toys,
+    ToysEpiGRAF,
+    ToysFastGANLite,
+    ToysGPU,
+    ToysRayCond,
+    ToysStyleGAN2,
+)
 from stages import FIXED_KEYS, KEYS, Stage, make_stage
 
 Curriculum = dict[int | str, Any]
@@ -142,84 +150,14 @@ CelebA_progressive: Curriculum = CelebA | {
         "gen_lr": 2e-5, "disc_lr": 7e-5},
 }  # fmt: skip
 
-# What the curricula of the embedded data set share.
-_TOYS: Curriculum = {
-    "fov": 50,
-    "ray_start": 0.5,
-    "ray_end": 1.5,
-    "fade_steps": 100,
-    "sample_dist": "uniform",
-    "h_mean": math.pi / 2,
-    "h_stddev": math.pi,
-    "v_mean": math.radians(75),
-    "v_stddev": math.radians(15),
-    "betas": (0.0, 0.9),
-    "weight_decay": 0,
-    "r1_lambda": 1,
-    "grad_clip": 10,
-    "ema_decay": 0.998,
-    "ema2_decay": 0.9995,
-    "z_dist": "gaussian",
-    "generator": "PiGAN",
-    "model": "SpatialSiren",
-    "discriminator": "ProgressiveDiscriminator",
-    "dataset": "Toys",
-    "dataset_path": "",
-    "clamp_mode": "relu",
-    "hierarchical_sample": False,
-    "white_back": True,
-    "nerf_noise_steps": 400,
-}
-
-# In minutes on a laptop: what `make demo` trains.
-Toys: Curriculum = _TOYS | {
-    0: {"batch_size": 16, "num_steps": 12, "img_size": 16, "gen_lr": 5e-4, "disc_lr": 1e-3},
-    1_200: {"batch_size": 16, "num_steps": 12, "img_size": 32, "gen_lr": 5e-4, "disc_lr": 1e-3},
-    1_550: {"batch_size": 16, "num_steps": 12, "img_size": 32, "gen_lr": 2e-4, "disc_lr": 5e-4},
-    1_700: {},
-    "latent_dim": 64,
-    "generator_options": {
-        "hidden_dim": 64,
-        "num_layers": 4,
-        "box_side": 1.0,
-        "view_direction": False,
-        "density_gain": 10.0,
-        "bound_radius": 0.48,
-        "mapping_dim": 128,
-    },
-    "discriminator_options": {
-        "base": 1024,
-        "max_channels": 96,
-        "max_size": 64,
-        "pose_conditioning": True,
-    },
-    "dataset_options": {"toys_num": 4000},
-    "eval_images": 512,
-}
-
-# The same on a GPU: more of everything, in about the same time.
-ToysGPU: Curriculum = _TOYS | {
-    0: {"batch_size": 32, "num_steps": 24, "img_size": 32, "gen_lr": 5e-4, "disc_lr": 1e-3},
-    2_000: {"batch_size": 32, "num_steps": 24, "img_size": 64, "batch_split": 2,
-            "gen_lr": 4e-4, "disc_lr": 8e-4},
-    5_000: {"batch_size": 16, "num_steps": 32, "img_size": 128, "batch_split": 4,
-            "gen_lr": 2e-4, "disc_lr": 4e-4},
-    7_000: {},
-    "latent_dim": 128,
-    "generator_options": Toys["generator_options"] | {"hidden_dim": 128, "mapping_dim": 256},
-    "discriminator_options": Toys["discriminator_options"]
-    | {"base": 4096, "max_channels": 256, "max_size": 128},
-    "dataset_options": {"toys_num": 10_000},
-}  # fmt: skip
-
 # Curricula that follow from the size of pictures and batches, and the number of processes.
 RECIPES: dict[str, Callable[..., Curriculum]] = {
     "StyleGAN2": stylegan.stylegan2,
     "StyleGAN3T": stylegan.stylegan3t,
     "StyleGAN3R": stylegan.stylegan3r,
-    "FastGAN": fastgan.fastgan,
-    "FastGANLite": fastgan.fastgan_lite,
-    "ProjectedStyleGAN2": fastgan.projected_stylegan2,
+    **fastgan.RECIPES,
+    **epigraf.RECIPES,
+    **raycond.RECIPES,
 }
 
 CURRICULA: dict[str, Curriculum] = {
@@ -229,8 +167,10 @@ CURRICULA: dict[str, Curriculum] = {
     "CATS": CATS,
     "Toys": Toys,
     "ToysGPU": ToysGPU,
-    "ToysStyleGAN2": stylegan.ToysStyleGAN2,
-    "ToysFastGANLite": fastgan.ToysFastGANLite,
+    "ToysStyleGAN2": ToysStyleGAN2,
+    "ToysEpiGRAF": ToysEpiGRAF,
+    "ToysRayCond": ToysRayCond,
+    "ToysFastGANLite": ToysFastGANLite,
 } | {name: recipe() for name, recipe in RECIPES.items()}
 
 

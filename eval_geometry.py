@@ -24,21 +24,24 @@ from datasets import DATASETS, open_dataset
 from inference.checkpoint import checkpoint_step, load_generator
 from inference.latents import check_styles, load_latents
 from inference.options import add_device, positive, run_script
+from metrics.features import Lpips
 from metrics.pose import STEPS
 from rendering.settings import RenderSettings
 from stages import Stage
-from training.geometry import measure_geometry, measure_reconstruction
+from training.geometry import Distance, measure_geometry, measure_reconstruction
 from training.reference import Reference, make_reference, toy_seed
 
 MEANINGS = {
     "view_consistency": "share of colours that one view foretells of the next: 1 solid, 0 none",
+    "stereo_consistency": "the same, explained by whatever surface explains most",
+    "stereo_chance": "the same with cameras that are the wrong ones",
     "reprojection_error": "their mean difference, share of the colours' range",
     "looked_through": "share of one view's surface that the next one looks through",
     "solid": "share of pixels that show a surface",
     "flatness": "1 a billboard, 0 a ball",
     "billboard": "share of the surface that faces one way",
     "identity_drift": "colours of a scene's views: 0 the same, 1 as different as scenes",
-    "identity_perceptual": "the same by a perceptual distance",
+    "identity_perceptual": "the same by LPIPS",
     "yaw_error": "degrees",
     "pitch_error": "degrees",
     "yaw_chance": "degrees, of pictures exchanged among each other",
@@ -79,6 +82,11 @@ def parse_args() -> argparse.Namespace:
         help=f"steps of learning poses from the data set ({STEPS})")  # fmt: skip
     add("--num_figures", type=positive, default=64,
         help="figures of Toys to compare shapes with (64)")  # fmt: skip
+    add("--lpips", action="store_true",
+        help="identity drift by LPIPS, too; needs torch-fidelity and weights")  # fmt: skip
+    for name, what in (("vgg", "VGG16"), ("lpips", "LPIPS' heads")):
+        add(f"--{name}_weights", type=Path, metavar="FILE",
+            help=f"published weights of {what}, where they cannot be downloaded")  # fmt: skip
     add("--latent", type=Path, metavar="FILE",
         help="measure this style, fitted to a picture of the figure --toy")  # fmt: skip
     add("--toy", type=int, metavar="I", help="number of the figure in Toys")
@@ -128,9 +136,17 @@ def find_reference(stage: Stage, args: argparse.Namespace) -> Reference:
     )
 
 
+def find_distance(args: argparse.Namespace) -> Distance | None:
+    """LPIPS of pictures in [-1, 1], if it was asked for."""
+    if not args.lpips:
+        return None
+    network = Lpips(args.vgg_weights, args.lpips_weights).to(args.device)
+    return lambda a, b: network(127.5 * (a + 1), 127.5 * (b + 1))
+
+
 def measure_all(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row of numbers per generator; a data set that several share is looked at once."""
-    rows, references = [], {}
+    rows, references, perceptual = [], {}, find_distance(args)
     for path in args.paths:
         stage = find_stage(path, args)
         ema = None if args.ema == "none" else args.ema
@@ -159,6 +175,7 @@ def measure_all(args: argparse.Namespace) -> list[dict[str, Any]]:
                 psi=args.psi,
                 settings=settings,
                 reference=references[key],
+                perceptual=perceptual,
             )
             protocol = f"{args.num_images} scenes, {protocol}"
         rows.append({**row, "protocol": protocol, **numbers})

@@ -5,11 +5,12 @@
   python inverse_render.py runs/toys figure.png --yaw 0.4 --image_size 32 --output_dir inversion
   python render_multiview_images.py inversion/tuned --latent inversion/latent.npz
 
-The style starts at the average and is fitted in 700 steps, along the directions in which the
-generator's own styles differ, so that the sides that the picture does not show fit it as well;
---style_space free fits every number of the style alone, as the original does. The camera is the one
-that pictures are shown from, or at --yaw and --pitch beside it, or found among those of training
-and fitted along with the style (--fit_pose). --pivotal_steps goes on by changing the generator's
+The style starts at the average. Eight trials in small pictures find a way from there, and the best
+is fitted in 400 steps, along the directions in which the generator's own styles differ, so that the
+sides that the picture does not show fit it as well; --style_space free fits every number of the
+style by itself, in 700 steps from the average, as the original does. The camera is the one that
+pictures are shown from, or at --yaw and --pitch beside it, or found among those of training and
+fitted along with the style (--fit_pose). --pivotal_steps goes on by changing the generator's
 weights until they show the picture at that style. --edit is all of it, for a real picture to be
 seen from other sides: the camera is found unless it is given, and the weights are tuned.
 
@@ -22,7 +23,7 @@ A generator that makes flat pictures (StyleGAN) has one view, and neither camera
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,8 +54,15 @@ from inference.latents import check_styles, load_cameras, load_latents, save_lat
 from inference.media import save_png, tile, to_uint8
 from inference.options import add_device, positive, run_script
 from inference.perceptual import lpips_loss
-from inference.pose_search import find_pose, sees_cameras
 from inference.scene import Scene
+from inference.style_search import (
+    NOISE,
+    POSE_ROUNDS,
+    STYLE_ROUNDS,
+    find_start,
+    spread_cameras,
+)
+from inference.video import save_video
 from inference.views import front_pitch
 from rendering.cameras import Cameras
 from rendering.settings import RenderSettings
@@ -62,6 +70,7 @@ from rendering.trajectories import FRONTAL, front, lower
 from stages import Stage
 
 VIEW_YAWS = (-0.7, -0.5, -0.3, 0.0, 0.3, 0.5, 0.7)  # radians, beside the fitted camera
+KEPT_SIDES = 8  # that tuning looks at, so that they do not change
 LOWER_FRAMES = 24  # of the film, before --num_frames of circling
 
 
@@ -156,8 +165,8 @@ def prepare(args: argparse.Namespace) -> tuple[Task, Curriculum]:
         resolution=own or args.view_size or 2 * size,
         lock_view_dependence=args.lock_view_dependence,
     )
-    has_sides = sees_cameras(generator, fitting)
-    for flag in ("edit", "fit_pose", "yaw", "pitch"):
+    has_sides = generator.sees_cameras
+    for flag in ("edit", "fit_pose", "yaw", "pitch", "fov"):
         given = getattr(args, flag)
         if not has_sides and given is not None and given is not False:
             raise ValueError(f"--{flag}: a {type(generator).__name__} is blind to cameras")
@@ -179,44 +188,64 @@ def place_camera(args: argparse.Namespace, stage: Stage) -> Cameras | None:
     if args.latent is not None and not given:
         kept = load_cameras(args.latent)
         if kept is not None:
-            return kept[0].to(args.device)
+            fov = kept.fov if args.fov is None else torch.full_like(kept.fov, args.fov)
+            return replace(kept, fov=fov)[0].to(args.device)
     if args.fit_pose and not given:
         return None
     yaw, pitch = stage.h_mean + (args.yaw or 0.0), front_pitch(stage) + (args.pitch or 0.0)
     return Cameras.from_angles(yaw, pitch, args.fov or stage.fov, stage.radius).to(args.device)
 
 
+def candidates(task: Task, args: argparse.Namespace) -> Cameras:
+    """The cameras of the trials: the one there is for all of them, else all round."""
+    if task.camera is not None:
+        return Cameras.cat([task.camera] * STYLE_ROUNDS[0][0])
+    law = task.stage.pose_law()
+    law = replace(law, fov=args.fov or law.fov)
+    return spread_cameras(law, POSE_ROUNDS[0][0]).to(args.device)
+
+
 def fit(task: Task, args: argparse.Namespace) -> tuple[Tensor, Cameras]:
     """The style and the camera of the picture."""
-    along = args.style_space == "principal"
+    along, schedule = args.style_space == "principal", schedule_of(args)
     directions = None
     if along or task.camera is None:
         directions = principal_directions(task.generator)
     start, camera = task.start, task.camera
-    if camera is None:
+    if camera is None or (along and start is None and task.has_sides):
         assert directions is not None
-        law = task.stage.pose_law()
-        law = replace(law, fov=args.fov or law.fov)
-        start, camera = find_pose(
-            task.generator, task.target, law, task.fitting, directions, start=start
+        start, camera = find_start(
+            task.generator,
+            task.target,
+            candidates(task, args),
+            task.fitting,
+            directions,
+            fit_pose=args.fit_pose,
+            rounds=POSE_ROUNDS if camera is None else STYLE_ROUNDS,
+            start=start,
         )
+        if along and args.noise is None:
+            schedule = replace(schedule, noise=NOISE)
     return fit_style(
         task.generator,
         task.target,
         camera,
         task.fitting,
         loss=task.loss,
-        schedule=schedule_of(args),
+        schedule=schedule,
         directions=directions if along else None,
         fit_pose=args.fit_pose,
         start=start,
         rng=torch.Generator().manual_seed(args.seed),
-        watch=watch_progress(task, args, args.steps, ""),
+        watch=watch_progress(task, args, schedule.steps, ""),
     )
 
 
 def tune(task: Task, args: argparse.Namespace, w: Tensor, camera: Cameras) -> None:
     """Pivotal tuning of the generator, in place."""
+    sides = None
+    if task.has_sides and args.locality:
+        sides = spread_cameras(task.stage.pose_law(), KEPT_SIDES).to(args.device)
     tune_weights(
         task.generator,
         task.target,
@@ -226,6 +255,8 @@ def tune(task: Task, args: argparse.Namespace, w: Tensor, camera: Cameras) -> No
         steps=args.pivotal_steps,
         lr=args.pivotal_lr,
         loss=task.loss,
+        sides=sides,
+        locality=args.locality,
         watch=watch_progress(task, args, args.pivotal_steps, "tuned_"),
     )
 
@@ -275,25 +306,6 @@ def look(task: Task, w: Tensor, cameras: Cameras) -> Iterator[Tensor]:
         yield to_uint8(scene.look(camera, task.looking).image)[0]
 
 
-def save_video(frames: Iterable[Tensor], folder: Path, name: str) -> Path:
-    """Stream frames (N, N, 3) of bytes into an mp4 that every player shows."""
-    import imageio_ffmpeg
-
-    path, encoder = folder / f"{name}.mp4", None
-    for frame in frames:
-        frame = F.pad(frame, (0, 0, 0, frame.shape[1] % 2, 0, frame.shape[0] % 2))  # even sides
-        if encoder is None:
-            encoder = imageio_ffmpeg.write_frames(
-                str(path), (frame.shape[1], frame.shape[0]), fps=25, macro_block_size=1,
-                ffmpeg_log_level="error",
-            )  # fmt: skip
-            encoder.send(None)
-        encoder.send(frame.contiguous().numpy())
-    if encoder is not None:
-        encoder.close()
-    return path
-
-
 @torch.no_grad()
 def measure(task: Task, w: Tensor, camera: Cameras) -> float:
     """PSNR of the fit in decibels, as it is seen: colours beyond black and white are those."""
@@ -318,7 +330,7 @@ def main() -> None:
     task, curriculum = prepare(args)
     w, camera = fit(task, args)
     facts = {"psnr": measure(task, w, camera)}
-    print(f"fitted in {args.steps} steps: PSNR {facts['psnr']:.2f} dB")
+    print(f"fitted in {schedule_of(args).steps} steps: PSNR {facts['psnr']:.2f} dB")
     if args.fit_pose:
         yaw, pitch = camera.yaw_pitch[0].tolist()
         print(f"camera: yaw {math.degrees(yaw):.1f}, pitch {math.degrees(pitch):.1f} degrees")

@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 def place_cameras(args: argparse.Namespace, model: Model) -> Cameras:
     """The views of one seed: every pitch, and every yaw for each."""
-    yaws = args.yaws or (YAWS if model.is_radiance else YAWS[2:3])
+    yaws = args.yaws or (YAWS if model.generator.sees_cameras else YAWS[2:3])
     if args.turnaround:
         yaws = [2 * math.pi * i / args.turnaround for i in range(args.turnaround)]
     pitch, yaw = torch.cartesian_prod(torch.tensor(args.pitches), torch.tensor(yaws)).unbind(-1)

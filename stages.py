@@ -120,6 +120,7 @@ class Stage:
     sample_images: int = 25  # pictures per sample grid, five to a row
     sample_size: int | None = None  # their pixels per side; None: img_size
     eval_images: int = 2048  # pictures that a measurement compares
+    eval_scenes: int = 0  # scenes whose views are held against each other; 0: none
     eval_metrics: tuple[str, ...] = ("swd",)  # its metrics; by the first one best/ is chosen
     compat: tuple[str, ...] = ()  # the original's quirks to reproduce, by their names in COMPAT
 
@@ -356,6 +357,11 @@ def _check_together(stage: Stage, where: str) -> None:
             raise ValueError(f"{key} must be at most 1, got {getattr(stage, key)} {where}")
     if max(stage.ema_decay, stage.ema2_decay) >= 1:
         raise ValueError(f"ema_decay and ema2_decay must be below 1 {where}")
+    law = stage.pose_law(evaluation=True)
+    if stage.eval_scenes and (law.kind == "fixed" or not law.h_stddev):
+        raise ValueError(f"eval_scenes need cameras whose yaw varies, h_stddev is 0 {where}")
+    if stage.eval_scenes == 1:
+        raise ValueError(f"eval_scenes must be 0, or 2 and more, got 1 {where}")
     both = stage.white_back and (stage.last_back or stage.eval_last_back)
     if both and "double_background" not in stage.compat:
         raise ValueError(

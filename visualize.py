@@ -17,7 +17,7 @@
 
 The camera path is points for the pictures and front_circle for the films, or any other
 (--trajectory). render_video.py, render_video_interpolation.py and render_multiview_images.py do
-the same and more.
+the same and more. Of a run's directory the best checkpoint is shown if measurements chose one.
 """
 
 import argparse
@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from inference.checkpoint import best_checkpoint
 from inference.films import Grid, add_film, save_film
 from inference.interpolation import interpolate_line
 from inference.layers import compose
@@ -252,6 +253,8 @@ def main() -> None:
     args = parse_args()
     if args.voxel_resolution < 2:
         raise ValueError("--voxel_resolution must be at least 2")
+    args.path = best_checkpoint(args.path)
+    print(f"showing {args.path}")
     getattr(Visualizer(args, open_model(args)), args.name)()
     print(f"wrote {args.name} to {args.output_dir}")
 

@@ -1,6 +1,6 @@
 """Generators: latents and cameras in, pictures out. Importing the package fills the registry."""
 
-from generators import epigraf, fastgan, pigan, stylegan2, stylegan3
+from generators import epigraf, fastgan, pigan, ray_conditioned, stylegan2, stylegan3
 from generators.base import GENERATORS, Generator, RadianceGenerator
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "epigraf",
     "fastgan",
     "pigan",
+    "ray_conditioned",
     "stylegan2",
     "stylegan3",
 ]

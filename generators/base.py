@@ -6,6 +6,7 @@ and never casts a ray.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -28,9 +29,11 @@ class Generator(nn.Module, ABC):
     `latent_dim` numbers in z; `label_dim` classes, 0 for none. `w_avg` is the mean style that
     truncation pulls towards, refreshed by `update_w_avg` whenever weights are stored. `resolution`
     is the side of its pictures where the network fixes it, None where the settings choose it.
+    `sees_cameras` says whether another camera is another picture.
     """
 
     resolution: int | None = None
+    sees_cameras: bool = False
     w_avg: Tensor
 
     def __init__(self, *, latent_dim: int, w_shape: tuple[int, ...], label_dim: int = 0) -> None:
@@ -114,6 +117,10 @@ class Generator(nn.Module, ABC):
     def allow_second_derivatives(self) -> None:
         """Give up fast paths whose gradients have none: for regularisers of gradients."""
 
+    def adapted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the class that this one extends, made to fit; a hook for transfer."""
+        return dict(weights)
+
     def mapping_parameters(self) -> list[nn.Parameter]:
         """The mapping network's own parameters, which `unique_lr` trains more slowly."""
         return []
@@ -126,6 +133,7 @@ class RadianceGenerator(Generator):
     """
 
     bounds_radiance: bool = True
+    sees_cameras = True
 
     @abstractmethod
     def field(self, w: Tensor) -> Field:

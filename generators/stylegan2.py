@@ -6,7 +6,7 @@ A block's toRGB shares its style with the next block's first convolution.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ ARCHITECTURES = ("skip", "resnet", "orig")
 NOISE_MODES = ("random", "const", "none")
 
 Noise = Sequence[Tensor | None]  # per layer: (size, size) or (batch, 1, size, size)
+Maps = Callable[[int], Tensor]  # pixels per side -> (batch, channels, size, size)
 
 
 class SynthesisLayer(nn.Module):
@@ -132,6 +133,7 @@ class SynthesisBlock(nn.Module):
         use_noise: bool,
         resample_filter: Sequence[float],
         conv_clamp: float | None,
+        map_channels: int = 0,  # of maps that join the features before every convolution
     ) -> None:
         super().__init__()
         self.resolution = resolution
@@ -141,7 +143,7 @@ class SynthesisBlock(nn.Module):
 
         def layer(channels: int, **resampling: Any) -> SynthesisLayer:
             return SynthesisLayer(
-                channels,
+                channels + map_channels,
                 out_channels,
                 w_dim=w_dim,
                 resolution=resolution,
@@ -177,18 +179,23 @@ class SynthesisBlock(nn.Module):
         *,
         dtype: torch.dtype,
         channels_last: bool = False,
+        maps: Maps | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Features in `dtype` and the picture, at twice the resolution."""
+
+        def joined(y: Tensor) -> Tensor:
+            return y if maps is None else torch.cat([y, maps(y.shape[-1]).to(y)], dim=1)
+
         if self.conv0 is None:
             assert self.const is not None
-            start = self.const.expand(len(w), -1, -1, -1)
-            y = self.conv1(as_block_input(start, dtype, channels_last), w[:, 0], noise[0])
+            start = as_block_input(self.const.expand(len(w), -1, -1, -1), dtype, channels_last)
+            y = self.conv1(joined(start), w[:, 0], noise[0])
         else:
             assert x is not None
             x = as_block_input(x, dtype, channels_last)
             gain = 1.0 if self.skip is None else math.sqrt(0.5)
-            y = self.conv0(x, w[:, 0], noise[0])
-            y = self.conv1(y, w[:, 1], noise[1], gain=gain)
+            y = self.conv0(joined(x), w[:, 0], noise[0])
+            y = self.conv1(joined(y), w[:, 1], noise[1], gain=gain)
             if self.skip is not None:
                 y = y + self.skip(x, gain=gain)
         if image is not None:
@@ -216,6 +223,7 @@ class SynthesisNetwork(nn.Module):
         use_noise: bool = True,
         resample_filter: Sequence[float] = (1, 3, 3, 1),
         conv_clamp: float | None = 256.0,
+        map_channels: int = 0,  # of maps that join the features before every convolution
     ) -> None:
         super().__init__()
         if architecture not in ARCHITECTURES:
@@ -237,6 +245,7 @@ class SynthesisNetwork(nn.Module):
                 use_noise=use_noise,
                 resample_filter=resample_filter,
                 conv_clamp=conv_clamp,
+                map_channels=map_channels,
             )
             blocks.append(block)
             before = channels
@@ -258,6 +267,7 @@ class SynthesisNetwork(nn.Module):
         noise: Noise | None = None,
         *,
         force_fp32: bool = False,
+        maps: Maps | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
         """Pictures, nominally in [-1, 1]; `noise` has an entry per layer, None for no noise."""
         noise = [None] * len(self.layers) if noise is None else noise
@@ -276,6 +286,7 @@ class SynthesisNetwork(nn.Module):
                     noise[start:stop],
                     dtype=half if block.resolution >= self.half_resolution else w.dtype,
                     channels_last=self.fp16_channels_last,
+                    maps=maps,
                 )
                 start = stop
         assert image is not None
@@ -298,6 +309,8 @@ class SynthesisNetwork(nn.Module):
 @GENERATORS.register("StyleGAN2")
 class StyleGAN2(StyleGenerator):
     """Mapping network and synthesis network; w has a slot per layer."""
+
+    map_channels = 0  # of what `maps` gives; a hook for networks that know the camera
 
     def __init__(
         self,
@@ -330,6 +343,7 @@ class StyleGAN2(StyleGenerator):
             use_noise=use_noise,
             resample_filter=resample_filter,
             conv_clamp=conv_clamp,
+            map_channels=self.map_channels,
         )
         super().__init__(
             latent_dim=latent_dim,
@@ -351,18 +365,26 @@ class StyleGAN2(StyleGenerator):
         patch: Patch | None = None,
         generator: torch.Generator | None = None,
         noise_mode: str | None = None,
+        noise: Noise | None = None,
         force_fp32: bool = False,
     ) -> Rendering:
         """Pictures of styles; cameras make no difference.
 
         `noise_mode` is "random" (drawn from `generator`), "const" (each layer's own picture) or
-        "none"; None means random where `settings.jitter` allows chance, else const.
+        "none"; None means random where `settings.jitter` allows chance, else const. `noise` is used
+        in place of all these: an entry per layer.
         """
         self.check_request(w, settings, patch)
         if noise_mode is None:
             noise_mode = "random" if settings.jitter else "const"
-        noise = self.noise(noise_mode, len(w), generator)
-        return Rendering(self.synthesis_network(w, noise, force_fp32=force_fp32))
+        if noise is None:
+            noise = self.noise(noise_mode, len(w), generator)
+        maps = self.maps(cameras)
+        return Rendering(self.synthesis_network(w, noise, force_fp32=force_fp32, maps=maps))
+
+    def maps(self, cameras: Cameras | None) -> Maps | None:
+        """Maps of any size that join the features before every convolution."""
+        return None
 
     def noise(
         self, mode: str, batch: int, generator: torch.Generator | None = None

@@ -6,7 +6,7 @@ is no noise: moving the waves moves the picture, margins of the canvas supply wh
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,10 @@ CONFIGS = {
     "T": {"conv_kernel": 3, "use_radial_filters": False, "widening": 1},
     "R": {"conv_kernel": 1, "use_radial_filters": True, "widening": 2},
 }
+
+
+# pixels per side of a canvas, and per width of the picture in its middle -> maps (batch, ...)
+CanvasMaps = Callable[[int, float], Tensor]
 
 
 class FourierInput(nn.Module):
@@ -96,10 +100,11 @@ class AliasFreeLayer(nn.Module):
         w_dim: int,
         conv_clamp: float | None,
         magnitude_ema_beta: float,
+        map_channels: int = 0,  # of maps that join the features
     ) -> None:
         super().__init__()
         self.plan, self.conv_clamp, self.magnitude_ema_beta = plan, conv_clamp, magnitude_ema_beta
-        channels, k = plan.before.channels, plan.kernel_size
+        channels, k = plan.before.channels + map_channels, plan.kernel_size
         self.affine = EqualizedLinear(w_dim, channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn(plan.after.channels, channels, k, k))
         self.bias = nn.Parameter(torch.zeros(plan.after.channels))
@@ -159,6 +164,7 @@ class AliasFreeNetwork(nn.Module):
         output_scale: float,
         conv_clamp: float | None,
         magnitude_ema_beta: float,
+        map_channels: int = 0,  # of maps that join the features before every layer
     ) -> None:
         super().__init__()
         self.output_scale = output_scale
@@ -169,6 +175,7 @@ class AliasFreeNetwork(nn.Module):
                 w_dim=w_dim,
                 conv_clamp=conv_clamp,
                 magnitude_ema_beta=magnitude_ema_beta,
+                map_channels=map_channels,
             )
             for plan in plans
         )
@@ -185,6 +192,7 @@ class AliasFreeNetwork(nn.Module):
         *,
         force_fp32: bool = False,
         track: bool = False,
+        maps: CanvasMaps | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
         """Pictures, nominally in [-1, 1]."""
         half = half_dtype(w, force_fp32=force_fp32)  # before autocast ends: it may choose
@@ -194,6 +202,8 @@ class AliasFreeNetwork(nn.Module):
             for slot, layer in enumerate(self.layers, start=1):
                 assert isinstance(layer, AliasFreeLayer)
                 dtype = half if layer.plan.is_half else w.dtype
+                if maps is not None:
+                    x = torch.cat([x, maps(x.shape[-1], layer.plan.before.rate).to(x)], dim=1)
                 x = layer(x, w[:, slot], dtype=dtype, track=track)
             return x.to(w.dtype) * self.output_scale
 
@@ -201,6 +211,8 @@ class AliasFreeNetwork(nn.Module):
 @GENERATORS.register("StyleGAN3")
 class StyleGAN3(StyleGenerator):
     """Mapping network and alias-free synthesis network, in configuration T or R."""
+
+    map_channels = 0  # of what `maps` gives; a hook for networks that know the camera
 
     def __init__(
         self,
@@ -267,6 +279,7 @@ class StyleGAN3(StyleGenerator):
             output_scale=output_scale,
             conv_clamp=conv_clamp,
             magnitude_ema_beta=magnitude_ema_beta,
+            map_channels=self.map_channels,
         )
 
     def synthesis(
@@ -286,8 +299,14 @@ class StyleGAN3(StyleGenerator):
         not at all.
         """
         self.check_request(w, settings, patch)
-        image = self.synthesis_network(w, transform, force_fp32=force_fp32, track=self.is_tracking)
+        image = self.synthesis_network(
+            w, transform, force_fp32=force_fp32, track=self.is_tracking, maps=self.maps(cameras)
+        )
         return Rendering(image)
+
+    def maps(self, cameras: Cameras | None) -> CanvasMaps | None:
+        """Maps of any canvas that join the features before every layer."""
+        return None
 
 
 def input_transform(

@@ -87,6 +87,12 @@ def load_generator(
     return generator, data["curriculum"]
 
 
+def best_checkpoint(path: Path) -> Path:
+    """Of a run's directory its best/, if measurements have chosen one; any other path as it is."""
+    best = path / "best"
+    return best if (best / "generator.pth").exists() else path
+
+
 def checkpoint_step(path: str | Path) -> int:
     """Return the training step that a run's directory or generator.pth was saved at."""
     path = Path(path)

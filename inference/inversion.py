@@ -46,11 +46,12 @@ class Schedule:
     decay: float = 0.75  # the learning rates fall by this factor ...
     decay_times: int = 7  # ... so many times in equal intervals, the last at the end
     noise: float = 0.03  # standard deviation of the noise on the coordinates, at first
+    noise_share: float = 1.0  # share of the steps over which it fades to nothing
 
 
 # the defaults of both kinds of coordinates; the original's are free
 SCHEDULES = {
-    "principal": Schedule(lr=0.1, weight_decay=0.0, noise=0.3),
+    "principal": Schedule(steps=400, lr=0.1, weight_decay=0.0, noise=0.6, noise_share=0.5),
     "free": Schedule(),
 }
 
@@ -135,7 +136,8 @@ def fit_style(
 
     with _frozen(generator):
         for step in range(schedule.steps):
-            fading = schedule.noise * (schedule.steps - step) / schedule.steps
+            faded = step / (schedule.noise_share * schedule.steps)
+            fading = schedule.noise * max(0.0, 1 - faded)
             noise = torch.randn(x.shape, generator=rng).to(x)
             images = generator.synthesis(style(x + fading * noise), place(pose), settings).image
             optimizer.zero_grad()
@@ -157,12 +159,18 @@ def tune_weights(
     steps: int,
     lr: float = 3e-4,
     loss: Loss = F.mse_loss,
+    sides: Cameras | None = None,
+    locality: float = 0.1,
     watch: Watch | None = None,
 ) -> None:
     """Move the weights behind the style, in place, until they show the picture at this style.
 
-    The mapping network stays: it has no part in the picture.
+    What the style looks like from `sides`, one of them in each step, counts `locality` times if it
+    changes (the locality term of pivotal tuning, for other cameras in place of other styles). The
+    mapping network stays: it has no part in the picture.
     """
+    with torch.no_grad():
+        before_sides = [generator.synthesis(w, c, settings).image for c in sides or ()]
     mapping = {id(p) for p in generator.mapping_parameters()}
     weights = [p for p in generator.parameters() if id(p) not in mapping]
     before = [p.requires_grad for p in weights]
@@ -171,9 +179,13 @@ def tune_weights(
     optimizer = torch.optim.Adam(weights, lr=lr)
     try:
         for step in range(steps):
-            image = generator.synthesis(w, cameras, settings).image
+            error = loss(generator.synthesis(w, cameras, settings).image, target)
+            if sides is not None:
+                i = step % len(sides)
+                image = generator.synthesis(w, sides[i], settings).image
+                error = error + locality * F.mse_loss(image, before_sides[i])
             optimizer.zero_grad()
-            loss(image, target).backward()
+            error.backward()
             optimizer.step()
             if watch is not None:
                 watch(step + 1, w, cameras)

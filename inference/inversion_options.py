@@ -16,7 +16,7 @@ def add_style(parser: argparse.ArgumentParser) -> None:
     """Add what concerns the fit of the style."""
     add = parser.add_argument_group("style").add_argument
     principal, free = SCHEDULES["principal"], SCHEDULES["free"]
-    add("--steps", type=positive, default=free.steps, help=f"of fitting ({free.steps})")
+    add("--steps", type=positive, help=f"of fitting ({principal.steps}; free: {free.steps})")
     add("--style_space", choices=list(SCHEDULES), default="principal",
         help="along the generator's own styles, or every number by itself (principal)")  # fmt: skip
     add("--lr", type=not_negative,
@@ -26,7 +26,8 @@ def add_style(parser: argparse.ArgumentParser) -> None:
         help=f"pulls the style to its start ({principal.weight_decay:g}; free:"
         f" {free.weight_decay})")  # fmt: skip
     add("--noise", type=not_negative,
-        help=f"on the style, fading to 0 ({principal.noise}; free: {free.noise})")  # fmt: skip
+        help=f"on the style, fading to 0 (0.1; where there are no trials {principal.noise}; free:"
+        f" {free.noise})")  # fmt: skip
     add("--seed", type=int, default=0, help="of that noise (0)")
     add("--latent", type=Path, metavar="FILE",
         help="start from the style and the camera of this file, not from the average")  # fmt: skip
@@ -59,6 +60,8 @@ def add_tuning(parser: argparse.ArgumentParser) -> None:
     add("--pivotal_steps", type=positive, metavar="N",
         help="tune the generator's weights around the fitted style (no tuning)")  # fmt: skip
     add("--pivotal_lr", type=not_negative, default=3e-4, help="their learning rate (0.0003)")
+    add("--locality", type=not_negative, default=0.1,
+        help="how much it counts that other sides change (0.1)")  # fmt: skip
 
 
 def expand_edit(args: argparse.Namespace) -> None:

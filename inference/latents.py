@@ -17,7 +17,7 @@ from torch import Tensor
 
 from generators import Generator
 from inference.options import add_seeds
-from inference.views import seeded_latents
+from inference.views import seeded_labels, seeded_latents
 from rendering.cameras import Cameras
 
 SUFFIX = ".npz"
@@ -42,26 +42,46 @@ def named_styles(
     psi: float = 1.0,
     cutoff: int | None = None,
     z_dist: str = "gaussian",
-    label: Tensor | None = None,
+    label: int | None = None,
     camera: Cameras | None = None,
 ) -> list[tuple[str, Tensor]]:
     """Styles (1, ...) on the generator's device, each with the name that its files get.
 
-    Those of the file `latent` if there is one, as they are; else those of the seeds, truncated, for
-    generators with conditions made for `label` (1, classes) and seen by `camera`.
+    Those of the file `latent` if there is one, as they are; else those of the seeds, truncated. A
+    generator with classes makes all of the class `label`, or each seed of its own, as training's
+    samples are; one that is told of cameras, for the one `camera`.
     """
     device = generator.w_avg.device
+    check_label(generator, label)
     if latent is None:
         z = seeded_latents(seeds, generator.latent_dim, z_dist).to(device)
+        classes = seeded_labels(generator, seeds if label is None else [label] * len(seeds))
         with torch.no_grad():
             return [
-                (str(s), generator.mapping(z[i : i + 1], label, camera, psi=psi, cutoff=cutoff))
-                for i, s in enumerate(seeds)
+                (
+                    str(seed),
+                    generator.mapping(
+                        z[i : i + 1],
+                        None if classes is None else classes[i : i + 1],
+                        camera,
+                        psi=psi,
+                        cutoff=cutoff,
+                    ),
+                )
+                for i, seed in enumerate(seeds)
             ]
     w = load_latents(latent).to(device)
     check_styles(generator, w, latent)
     stem = latent.stem
     return [(stem if len(w) == 1 else f"{stem}_{i}", w[i : i + 1]) for i in range(len(w))]
+
+
+def check_label(generator: Generator, label: int | None) -> None:
+    """Refuse a class that a generator does not have."""
+    classes = generator.label_dim
+    if label is not None and not 0 <= label < classes:
+        allowed = f"must be one of 0 to {classes - 1}, got {label}"
+        raise ValueError(f"--class: {allowed if classes else 'this generator has no classes'}")
 
 
 def check_styles(generator: Generator, w: Tensor, path: Path) -> None:

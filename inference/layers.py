@@ -32,7 +32,7 @@ def add_layers(parser: argparse.ArgumentParser, where: str) -> None:
     add = parser.add_argument
     add("--depth", "--depth_map", action="store_true", help=f"add depth {where}: near is white")
     add("--normals", action="store_true",
-        help=f"add normals {where}: red to the right, green up, blue forward")  # fmt: skip
+        help=f"add normals {where}: red is right, green up, blue towards us")  # fmt: skip
     add("--opacity", action="store_true", help=f"add opacity {where}")
     add("--only", nargs="+", choices=LAYERS, metavar="LAYER",
         help=f"show these alone, in this order: {' '.join(LAYERS)}")  # fmt: skip

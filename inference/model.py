@@ -18,7 +18,7 @@ from generators.base import RadianceGenerator
 from generators.stylegan2 import NOISE_MODES
 from generators.stylegan3 import input_transform
 from inference.checkpoint import checkpoint_step, load_generator
-from inference.latents import add_latents, named_styles
+from inference.latents import add_latents, check_label, named_styles
 from inference.options import add_device, add_exact, flatten, positive
 from inference.scene import Scene
 from inference.views import front_pitch
@@ -50,7 +50,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--truncation_cutoff", type=positive, metavar="N",
         help="truncate only the first N layers' styles (StyleGAN)")  # fmt: skip
-    add("--class", dest="label", type=int, metavar="N", help="the class to show, from 0")
+    add(
+        "--class",
+        dest="label",
+        type=int,
+        metavar="N",
+        help="the class to show, from 0 (each seed has its own)",
+    )
     add("--noise_mode", choices=NOISE_MODES,
         help="noise in the layers (StyleGAN2): each layer's own picture, drawn by seed, or none"
         " (const)")  # fmt: skip
@@ -101,7 +107,7 @@ class Model:
             psi=args.psi,
             cutoff=args.truncation_cutoff,
             z_dist=self.stage.z_dist,
-            label=one_hot(self.generator, args.label),
+            label=args.label,
             camera=self.front(),
         )
 
@@ -128,21 +134,8 @@ def open_model(args: argparse.Namespace) -> Model:
     if not math.isfinite(args.psi):
         raise ValueError(f"--psi must be finite, got {args.psi}")
     synthesis_options(generator, args)
-    one_hot(generator, args.label)
+    check_label(generator, args.label)
     return model
-
-
-def one_hot(generator: Generator, label: int | None) -> Tensor | None:
-    """A class as a label (1, classes); None for a generator without classes."""
-    classes = generator.label_dim
-    if not classes:
-        if label is not None:
-            raise ValueError("--class: this generator has no classes")
-        return None
-    if label is None or not 0 <= label < classes:
-        found = "none" if label is None else label
-        raise ValueError(f"--class must be one of 0 to {classes - 1}, got {found}")
-    return torch.eye(classes, device=generator.w_avg.device)[label : label + 1]
 
 
 def synthesis_options(generator: Generator, args: argparse.Namespace) -> dict[str, Any]:

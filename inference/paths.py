@@ -33,7 +33,7 @@ def add_trajectory(parser: argparse.ArgumentParser, default: str | None = "front
     """
     group = parser.add_argument_group(
         "camera path",
-        "front, orbit (pi-GAN); front_circle, points, line, wiggle (EpiGRAF). Yaw counts from "
+        "front, orbit (pi-GAN); front_circle, points, line, wiggle (EpiGRAF). Yaw counts from\n"
         "the middle of the pose law; a parameter that the path does not have is refused.",
     )
     add = group.add_argument

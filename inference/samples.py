@@ -2,7 +2,7 @@
 
 So a set of them is the same whatever the batch and however many processes make it. Latents, class,
 camera and noise of number n all come from one random generator seeded by `seed` + n; cameras follow
-the evaluation pose law, classes those of a data set. Nothing is truncated.
+the evaluation pose law or are the data's own, classes those of a data set. Nothing is truncated.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from inference.media import quantize
 from inference.views import draw_latent
 from ops.shapes import Float, Int, UInt8
 from rendering.cameras import Cameras
+from rendering.empirical_poses import EmpiricalPoses
 from rendering.settings import RenderSettings
 from stages import Stage
 
@@ -42,11 +43,12 @@ class Samples:
         *,
         seed: int = 0,  # number n is drawn from seed + n
         labels: Tensor | None = None,  # the data set's, to be drawn from; None: all classes alike
+        poses: EmpiricalPoses | None = None,  # the data set's cameras; None: the pose law's
         settings: RenderSettings | None = None,  # None: the stage's for evaluation
     ) -> None:
         self.generator, self.stage, self.seed = generator, stage, seed
         self.settings = stage.eval_settings() if settings is None else settings
-        self._law = stage.pose_law(evaluation=True)
+        self._law, self._poses = stage.pose_law(evaluation=True), poses
         classes = getattr(generator, "label_dim", 0)
         self._labels = labels if labels is not None else torch.arange(classes)
         self._conditional = classes > 0
@@ -61,12 +63,21 @@ class Samples:
         rngs = [torch.Generator().manual_seed(self.seed + n) for n in numbers]
         latent_dim = self.generator.latent_dim
         z = torch.stack([draw_latent(rng, latent_dim, self.stage.z_dist) for rng in rngs])
-        cameras = Cameras.cat([Cameras.sample(self._law, 1, rng) for rng in rngs])
+        drawn = [self._camera(rng) for rng in rngs]
+        cameras = Cameras.cat([camera for camera, _ in drawn])
         label = None
         if self._conditional:
-            picked = [torch.randint(len(self._labels), (), generator=rng) for rng in rngs]
-            label = self._labels[torch.stack(picked)].to(device)
+            picked = torch.cat([index for _, index in drawn])
+            label = self._labels[picked].to(device)
         return Draw(z.to(device), label, cameras.to(device), rngs)
+
+    def _camera(self, rng: torch.Generator) -> tuple[Cameras, Int[Tensor, " one"]]:
+        """A camera, and whose label goes with it: of the data's cameras, its own picture's."""
+        if self._poses is not None:
+            index, flip = self._poses.draw(1, rng)
+            return self._poses.at(index, flip), index
+        camera = Cameras.sample(self._law, 1, rng)
+        return camera, torch.randint(max(len(self._labels), 1), (1,), generator=rng)
 
     @torch.no_grad()
     def pictures(
@@ -83,7 +94,8 @@ class Samples:
         if isinstance(generator, StyleGAN2) and generator.use_noise:
             network = generator.synthesis_network
             per_image = [network.draw_noise(1, rng) for rng in draw.rngs]
-            return network(w, [torch.cat(layer) for layer in zip(*per_image, strict=True)])
+            noise = [torch.cat(layer) for layer in zip(*per_image, strict=True)]
+            return generator.synthesis(w, draw.cameras, self.settings, noise=noise).image
         return generator.synthesis(w, draw.cameras, self.settings).image
 
     # ---- along paths and under motion

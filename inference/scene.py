@@ -57,7 +57,11 @@ class Scene:
         if self.exact or settings.noise_std or self.field is None:
             return None
         if self.occupancy is None or not self.occupancy.holds(camera, settings):
-            reach = SPARE * farthest(camera, settings)
-            device = camera.cam2world.device
-            self.occupancy = find_occupancy(self.field, reach, settings, device)
+            self.find_occupancy(camera, settings)
         return self.occupancy
+
+    def find_occupancy(self, camera: Cameras, settings: RenderSettings) -> None:
+        """Look for empty space, as `look` does where what is known is not enough."""
+        assert self.field is not None
+        reach = SPARE * farthest(camera, settings)
+        self.occupancy = find_occupancy(self.field, reach, settings, camera.cam2world.device)

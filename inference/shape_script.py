@@ -29,12 +29,13 @@ from tqdm import tqdm
 from curriculums import find_curriculum, stage_at
 from generators import RadianceGenerator
 from inference.checkpoint import checkpoint_step, load_generator
-from inference.latents import add_latents, named_styles
+from inference.latents import add_latents
 from inference.media import save_png, tile, to_uint8
 from inference.mesh import Mesh
 from inference.mesh_files import WRITERS, save_mesh, write_mrc
 from inference.mesh_picture import draw_mesh
-from inference.options import add_device, flatten, positive
+from inference.model import Model
+from inference.options import add_device, positive
 from inference.shapes import Extraction, extract_shape, raw_volume
 from inference.views import front_pitch
 from rendering.cameras import Cameras
@@ -109,6 +110,10 @@ def parse_args() -> argparse.Namespace:
         help="drop what no camera of the training pose law can see: slabs of mass below or behind "
         "what pictures show")  # fmt: skip
     add("--psi", type=float, default=0.5, help="truncation: 1 is none, 0 the average (0.5)")
+    add("--truncation_cutoff", type=positive, metavar="N",
+        help="truncate only the first N layers' styles (a style per layer)")  # fmt: skip
+    add("--class", dest="label", type=int, metavar="N",
+        help="the class to show, from 0, of a generator with classes")  # fmt: skip
     add("--compat_lattice", action="store_true",
         help=".mrc on the lattice of the original, which is sheared by up to a voxel")  # fmt: skip
     add("--ema", default="ema.pth", help="average of the weights to use, or 'none' (ema.pth)")
@@ -179,9 +184,7 @@ def main() -> None:
     if args.curriculum:
         curriculum = find_curriculum(args.curriculum)
     stage = stage_at(curriculum, checkpoint_step(args.path))
-    styles = named_styles(
-        generator, flatten(args.seeds), latent=args.latent, psi=args.psi, z_dist=stage.z_dist
-    )
+    styles = Model(generator, stage).styles(args)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     for name, w in styles:
         save_shapes(name, w, generator, stage, wanted, args)

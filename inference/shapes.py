@@ -49,6 +49,17 @@ class Shape:
     cube_size: float
 
 
+class NoSurface(ValueError):
+    """A level that the density does not cross, and the range that it has."""
+
+    def __init__(self, level: float, lowest: float, highest: float, cube_size: float) -> None:
+        self.lowest, self.highest = lowest, highest
+        super().__init__(
+            f"level {level:.6g} has no surface: the density goes from {lowest:.6g} to "
+            f"{highest:.6g} in the cube of side {cube_size:.4g}"
+        )
+
+
 def extract_shape(
     generator: RadianceGenerator, w: Tensor, stage: Stage, wanted: Extraction
 ) -> Shape:
@@ -64,7 +75,13 @@ def extract_shape(
         seen = look_around(density, stage, settings, w.device)
         cube_size = enclosing_cube(seen) if cube_size is None else cube_size
         level = surface_level(seen, settings) if level is None else level
-    mesh = find_surface(density, wanted.resolution, cube_size, level, w.device)
+    try:
+        mesh = find_surface(density, wanted.resolution, cube_size, level, w.device)
+    except NoSurface as error:  # fog, or a cube that leaves out what cameras see
+        if wanted.level is not None or not error.lowest < error.highest:
+            raise
+        level = (error.lowest + error.highest) / 2
+        mesh = find_surface(density, wanted.resolution, cube_size, level, w.device)
     mesh = with_normals(mesh, density)
     if wanted.visible_only:
         mesh = keep_visible(mesh, stage, settings)
@@ -104,10 +121,7 @@ def find_surface(
     """The level's surface, evaluated only where it runs."""
     near = near_surface(density, resolution, cube_size, level, device=device)
     if not near.lowest < level < near.highest:
-        raise ValueError(
-            f"level {level:.6g} has no surface: the density goes from {near.lowest:.6g} to "
-            f"{near.highest:.6g} in the cube of side {cube_size:.4g}"
-        )
+        raise NoSurface(level, near.lowest, near.highest, cube_size)
     vertices, faces = level_surface(near.volume, level, cube_size)
     return Mesh(vertices, faces)
 

@@ -54,6 +54,7 @@ def save_video(
 
 def _encode(frames: Iterable[Tensor], path: Path, fps: float, crf: int) -> None:
     encoder: Generator[None, object, None] | None = None
+    sent = 0
     try:
         for frame in frames:
             if path.suffix == ".mp4":
@@ -62,6 +63,7 @@ def _encode(frames: Iterable[Tensor], path: Path, fps: float, crf: int) -> None:
                 encoder = _start(path, frame, fps, crf)
             try:
                 encoder.send(frame.contiguous().numpy())
+                sent += 1
             except OSError as error:
                 raise OSError(f"ffmpeg cannot write {path}") from error
     finally:
@@ -69,8 +71,18 @@ def _encode(frames: Iterable[Tensor], path: Path, fps: float, crf: int) -> None:
             encoder.close()
     if encoder is None:
         raise ValueError(f"a video needs frames, {path} has none")
-    if not path.stat().st_size:
-        raise OSError(f"ffmpeg wrote nothing to {path}")
+    if (found := _count(path)) != sent:  # a full disk, mostly: ffmpeg's end says nothing
+        raise OSError(f"ffmpeg could not write {path}: {found} of {sent} frames are there")
+
+
+def _count(path: Path) -> int:
+    """Frames in a film, 0 if it is none."""
+    import imageio_ffmpeg
+
+    try:
+        return imageio_ffmpeg.count_frames_and_secs(str(path))[0] or 0
+    except RuntimeError:
+        return 0
 
 
 def _start(path: Path, frame: Tensor, fps: float, crf: int) -> Generator[None, object, None]:

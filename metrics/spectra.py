@@ -58,7 +58,7 @@ class AverageSpectrum:
         self._sum = torch.zeros(())
         self._count = 0
 
-    def add(self, images: Float[Tensor, "batch channels size size"]) -> None:
+    def add(self, images: Float[Tensor, "batch channels height width"]) -> None:
         """Count pictures in; values in 0..255."""
         size = images.shape[-1]
         if images.shape[-2] != size:

@@ -71,27 +71,8 @@ def _common(img_size: int, batch_size: int, num_processes: int) -> Curriculum:
     }
 
 
-# In minutes on a laptop: an untrained backbone on small pictures, and slim heads on three scales.
-ToysFastGANLite: Curriculum = NO_CAMERAS | {
-    0: {"batch_size": 8, "img_size": 32},
-    2_000: {},
-    "gen_lr": 0.001,
-    "disc_lr": 0.001,
-    "latent_dim": 64,
-    "generator": "FastGANLite",
-    "generator_options": {"width": 16},
-    "discriminator": "ProjectedDiscriminator",
-    "discriminator_options": {"input_size": 64, "head_size": 128, "num_discs": 3, "channels": 32},
-    "backbone_weights": "random",
-    "adversarial_loss": "hinge",
-    "diffaugment": "color,translation,cutout",
-    "betas": (0.0, 0.99),
-    "grad_clip": None,
-    "fade_steps": 0,
-    "ema_kimg": 2,
-    "ema2_kimg": 10,
-    "dataset": "Toys",
-    "dataset_path": "",
-    "dataset_options": {"toys_num": 4000},
-    "eval_images": 512,
+RECIPES = {
+    "FastGAN": fastgan,
+    "FastGANLite": fastgan_lite,
+    "ProjectedStyleGAN2": projected_stylegan2,
 }

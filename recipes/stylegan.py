@@ -89,32 +89,3 @@ def _common(img_size: int, batch_size: int, batch: int) -> Curriculum:
         "dataset": "ImageFolder",
         "dataset_path": "",
     }
-
-
-# In minutes on a laptop: high learning rates, much R1 and no noise inputs make up for few steps.
-ToysStyleGAN2: Curriculum = NO_CAMERAS | {
-    0: {"batch_size": 8, "img_size": 32, "gen_lr": 0.005, "disc_lr": 0.005},
-    2_000: {"batch_size": 8, "img_size": 32, "gen_lr": 0.002, "disc_lr": 0.002},
-    2_600: {},
-    "latent_dim": 64,
-    "generator": "StyleGAN2",
-    "generator_options": {
-        "w_dim": 64,
-        "mapping_layers": 2,
-        "channel_base": 1024,
-        "channel_max": 96,
-        "use_noise": False,
-    },
-    "discriminator": "StyleGAN2Discriminator",
-    "discriminator_options": {"channel_base": 1024, "channel_max": 96},
-    "betas": (0.0, 0.99),
-    "grad_clip": None,
-    "r1_lambda": 1,
-    "r1_interval": 8,
-    "ema_kimg": 2,
-    "ema2_kimg": 10,
-    "dataset": "Toys",
-    "dataset_path": "",
-    "dataset_options": {"toys_num": 4000},
-    "eval_images": 512,
-}

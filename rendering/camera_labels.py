@@ -300,3 +300,15 @@ def _refuse(wrong: Tensor, names: Sequence[str] | None, where: str, text: str) -
     count = int(wrong.sum())
     others = f" (and {count - 1} more of {len(wrong)})" if count > 1 else ""
     raise ValueError(f"{where}: camera of {name}: {text}{others}")
+
+
+def turntable_angles(rotations: Float[Tensor, "batch 3 3"]) -> Float[Tensor, "batch 3"]:
+    """(yaw, pitch, roll) by which EpiGRAF's authors label renders of z-up scenes (Megascans).
+
+    The rotation, cam2world, is turned about x by the pitch, then about y by the roll, then about z
+    by the yaw: a camera that looks at the origin from above the ground has a pitch of at least 0.
+    """
+    yaw = torch.atan2(rotations[:, 1, 0], rotations[:, 0, 0])
+    pitch = torch.atan2(rotations[:, 2, 1], rotations[:, 2, 2])
+    roll = torch.atan2(-rotations[:, 2, 0], rotations[:, 2, 1:].norm(dim=1))
+    return torch.stack([yaw, pitch, roll], dim=1)

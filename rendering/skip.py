@@ -128,18 +128,28 @@ def find_occupancy(
 
 def _occupied(field: Field, cells: Tensor, reach: float, level: float) -> Tensor:
     """Of the marked cells (n, n, n), those in which the raw density may exceed `level`."""
-    corners = F.max_pool3d(F.pad(cells.float(), (1,) * 6)[None], 2, stride=1)[0] > 0
+    corners = _highest(F.pad(cells.float(), (1,) * 6), 2) > 0
     points = corners.nonzero() * (2 * reach / len(cells)) - reach
     raw = torch.full(corners.shape, -math.inf, device=cells.device)
     raw[corners] = raw_density(field, points[None])[0, :, 0].float()
-    highest = F.max_pool3d(raw[None], 2, stride=1)
+    highest = _highest(raw, 2)
     # a wall, where a field ends, is no slope: it says nothing about the density beside it
-    lowest = -F.max_pool3d(torch.where(raw > VOID, -raw, -math.inf)[None], 2, stride=1)
+    lowest = -_highest(torch.where(raw > VOID, -raw, -math.inf), 2)
     variation = torch.where(lowest < math.inf, highest - lowest, 0)
-    variation = F.max_pool3d(variation, 3, stride=1, padding=1)
-    return cells & (highest + MARGIN * variation > level)[0]
+    variation = _highest(variation, 3)
+    return cells & (highest + MARGIN * variation > level)
 
 
 def _dilate(cells: Tensor) -> Tensor:
     """Mark the neighbours of marked cells as well."""
-    return F.max_pool3d(cells[None].float(), 3, stride=1, padding=1)[0] > 0
+    return _highest(cells.float(), 3) > 0
+
+
+def _highest(values: Tensor, size: int) -> Tensor:
+    """Largest of `size`^3 neighbours (n, n, n), axis by axis; an odd size keeps the shape."""
+    for axis in range(3):
+        window = [1, 1, 1]
+        window[axis] = size
+        padding = [side // 2 if size % 2 else 0 for side in window]
+        values = F.max_pool3d(values[None], window, stride=1, padding=padding)[0]
+    return values

@@ -3,19 +3,28 @@
 import dataclasses
 from pathlib import Path
 
+import tiny_networks
 import torch
+from tiny_runs import TINY
 from torch.multiprocessing.spawn import start_processes
 
 from curriculums import Curriculum, stage_at
+from generators.pigan import PiGAN
+from generators.stylegan3 import StyleGAN3
+from inference.samples import Samples
+from metrics import features
+from metrics.protocols import find_protocols
 from rendering.cameras import Cameras
 from training import distributed
 from training.build import build_players
-from training.evaluate import measure
+from training.evaluate import Evaluation, measure
+from training.pictures import FilePictures
 from training.players import Draw, Moment, Players, Reals
 from training.steps import discriminator_step, generator_step
 from training.trainer import RunOptions, Trainer
 
 BATCH = 8
+EVERY_METRIC = ["fid", "kid", "is", "pr", "swd", "ppl", "pr50k3_full"]
 
 
 def one_iteration(curriculum: Curriculum, world: distributed.World) -> Players:
@@ -58,6 +67,32 @@ def train(
     world = distributed.join("cpu", rank, size, port)
     options = RunOptions(output, load, n_steps=steps, eval_freq=5)
     Trainer(curriculum, options, world, evaluate=measure).fit()
+    distributed.leave(world)
+
+
+def evaluate(rank: int, size: int, port: int, reals: Path, output: Path) -> None:
+    """Every metric of a 3D and of a movable generator; feature networks are tiny ones."""
+    torch.set_num_threads(1)
+    features.inception, features.vgg16 = tiny_networks.inception, tiny_networks.vgg16
+    features.Lpips = tiny_networks.Difference  # type: ignore[misc, assignment]
+    world = distributed.join("cpu", rank, size, port)
+    torch.manual_seed(0)
+    numbers = {}
+    stage = stage_at(TINY | {"white_back": False, "clamp_mode": "softplus"}, 6)
+    for generator, names in (
+        (PiGAN(latent_dim=6, hidden_dim=8, num_layers=2, mapping_dim=8), EVERY_METRIC),
+        (StyleGAN3(resolution=16, latent_dim=6, w_dim=6, channel_base=64, channel_max=8,
+                   num_layers=4, margin_size=2), ["eqt50k_int", "eqt50k_frac", "eqr50k"]),
+    ):  # fmt: skip
+        samples = Samples(generator.eval().requires_grad_(False), stage, seed=3)
+        evaluation = Evaluation(
+            world, find_protocols(names), FilePictures(reals), num_images=11,
+            batch_size=2, progress=False,
+        )  # fmt: skip
+        numbers |= evaluation.of_generator(samples)
+    if world.is_main:
+        torch.save(numbers, output / f"{size}.pth")
+    world.barrier()
     distributed.leave(world)
 
 

@@ -396,8 +396,8 @@ def test_what_networks_are_made_with_cannot_change_during_a_run(key: str) -> Non
         "latent_dim": (8, 16), "precision": ("fp32", "bf16"), "disable_scaler": (False, True),
         "ema_decay": (0.5, 0.6), "ema2_decay": (0.5, 0.6), "generator_options": ({}, {"x": 1}),
         "discriminator_options": ({}, {"x": 1}), "augment": ("noaug", "ada"),
-        "augment_preset": ("bgc", "blit"), "backbone_weights": ("timm", "random"),
-        "label_dim": (0, 3), "ada_interval": (4, 8),
+        "augment_preset": ("bgc", "blit"), "label_dim": (0, 3), "ada_interval": (4, 8),
+        "patch_size": (4, 8), "backbone_weights": ("timm", "random"),
     }  # fmt: skip
     texts = key in ("generator", "model", "discriminator")
     before, now = values.get(key, ("A", "B") if texts else (0.5, 0.6))

@@ -33,6 +33,11 @@ TINY_GENERATORS: dict[str, list[dict[str, Any]]] = {
         {**TINY_STYLES, "label_dim": 2, "architecture": "resnet"},
         {**TINY_STYLES, "use_noise": False, "architecture": "orig"},
     ],
+    "RayConditionedStyleGAN2": [
+        TINY_STYLES,
+        {**TINY_STYLES, "ray_mode": "reference", "architecture": "resnet"},
+    ],
+    "RayConditionedStyleGAN3": [{**TINY_STYLES, "num_layers": 4}],
     "StyleGAN3": [
         {**TINY_STYLES, "num_layers": 4},
         {**TINY_STYLES, "num_layers": 4, "config": "R", "label_dim": 2},

@@ -12,12 +12,15 @@ from typing import Any
 import torch
 
 from curriculums import Curriculum, stage_at, stage_starts
+from generators import RadianceGenerator
 from inference.samples import Samples
 from metrics import features
 from metrics.protocols import DEFAULT_FAKES, Protocol, find_protocols
 from metrics.sliced_wasserstein import PATCH
 from metrics.statistics import LAYERS, Options, Statistics, check_counts, numbers_of
+from stages import FROM_DATA
 from training.distributed import World
+from training.geometry import measure_geometry
 from training.motion import EQUIVARIANCE, equivariance, path_length
 from training.pictures import DatasetPictures, Pictures
 from training.survey import BATCH, RealCache, Source, survey
@@ -194,7 +197,8 @@ def measure(trainer: Trainer) -> dict[str, Any]:
 
     Fakes are seen from the evaluation pose law and rounded to bytes as they would be on disk; each
     depends on its own number alone. Networks are in memory while this runs and not longer.
-    Pictures too small for a sliced Wasserstein distance have none.
+    Pictures too small for a sliced Wasserstein distance have none. Of `eval_scenes` scenes of a
+    radiance generator the geometry is measured, too.
     """
     stage, world, dataset = trainer.stage, trainer.world, trainer.dataset
     protocols = [
@@ -202,10 +206,10 @@ def measure(trainer: Trainer) -> dict[str, Any]:
         for protocol in find_protocols(stage.eval_metrics)
         if protocol.kind != "swd" or stage.img_size >= PATCH
     ]
-    if not protocols:
-        return {}
     generator = trainer.state.emas["ema.pth"].module
-    samples = Samples(generator, stage, seed=SEED, labels=dataset.labels)
+    kind = stage.sample_dist_eval or stage.sample_dist
+    poses = dataset.poses(stage.fov, stage.radius) if kind == FROM_DATA else None
+    samples = Samples(generator, stage, seed=SEED, labels=dataset.labels, poses=poses)
     evaluation = Evaluation(
         world,
         protocols,
@@ -214,4 +218,14 @@ def measure(trainer: Trainer) -> dict[str, Any]:
         batch_size=BATCH,
         progress=False,
     )
-    return evaluation.of_generator(samples)
+    numbers = evaluation.of_generator(samples) if protocols else {}
+    if stage.eval_scenes and isinstance(generator, RadianceGenerator):
+        geometry = measure_geometry(
+            generator,
+            stage,
+            num_images=stage.eval_scenes,
+            settings=stage.eval_settings(),
+            world=world,
+        )
+        numbers |= geometry if world.is_main else {}
+    return numbers

@@ -9,13 +9,20 @@ evaluation pose law, all the way round if the law covers that; pitches are drawn
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from generators import Generator
-from inference.views import seeded_latents
-from metrics.appearance import appearance, appearance_distance, colour_histogram, identity_drift
+from inference.views import seeded_labels, seeded_latents
+from metrics.appearance import (
+    APART,
+    appearance,
+    appearance_distance,
+    colour_histogram,
+    identity_drift,
+)
 from metrics.geometry import (
     Consistency,
     Views,
@@ -25,7 +32,9 @@ from metrics.geometry import (
 )
 from metrics.pose import pose_errors
 from metrics.shapes import SurfaceErrors, chamfer, match_shapes, surface_errors, surface_points
+from metrics.stereo import stereo_consistency
 from rendering.cameras import Cameras
+from rendering.renderer import Rendering
 from rendering.settings import PoseLaw, RenderSettings
 from stages import Stage
 from training.distributed import World
@@ -40,14 +49,16 @@ FULL_TURN = math.pi - 1e-3  # half width of yaws from which on cameras stand all
 
 @dataclass(frozen=True)
 class SceneScore:
-    """What is kept of one scene, on the CPU."""
+    """What is kept of one scene, on the CPU; the first five are of a generator with depth."""
 
-    consistency: Consistency
+    consistency: Consistency | None
     flatness: float | None
     billboard: float | None
     histograms: Tensor  # (views, bins)
     looks: Tensor  # (views, 11)
     poses: Tensor  # (views, 2)
+    stereo: float | None = None
+    stereo_chance: float | None = None
     images: Tensor | None = None  # (views, 3, height, width), for a perceptual distance
     predicted: Tensor | None = None  # (views, 2)
     chamfer: list[float] | None = None  # to every known shape
@@ -70,11 +81,13 @@ def measure_geometry(
     """Numbers by name, the same in every process; those that nothing can be said of are missing.
 
     Of the scenes alone: `view_consistency` (share of the colours' variance that one view foretells
-    of the next: 1 solid, 0 none), `reprojection_error` (mean colour difference, a share of the
-    range), `looked_through` (share of one view's surface that the next looks through), `solid`
-    (share of pixels that show a surface), `flatness` (1 a billboard, 0 a ball), `billboard` (share
-    of the surface that faces one way), `identity_drift` (views' difference in colours as a share of
-    that between scenes).
+    of the next: 1 solid, 0 none), `stereo_consistency` (likewise, with the surface that explains
+    most, so also without depth; beside `stereo_chance`, of wrong cameras), `reprojection_error`
+    (mean colour difference, a share of the range), `looked_through` (share of one view's surface
+    that the next looks through), `solid` (share of pixels that show a surface), `flatness` (1 a
+    billboard, 0 a ball), `billboard` (share of the surface that faces one way), `identity_drift`
+    (views' difference in colours as a share of that between scenes), and with a `perceptual`
+    distance `identity_perceptual`, likewise.
 
     With a regressor: `yaw_error`, `pitch_error` in degrees, `yaw_chance`, `pitch_chance`,
     `yaw_offset`, `yaw_aligned` (see `metrics.pose`), and its own errors on pictures of the data
@@ -85,13 +98,15 @@ def measure_geometry(
     """
     if num_images < 2 or views < 2:
         raise ValueError(f"need two or more scenes and views, got {num_images} and {views}")
+    if not generator.sees_cameras:
+        raise ValueError(
+            f"geometry needs a generator that sees cameras: {type(generator).__name__}"
+        )
     if settings is None:
         settings = stage.eval_settings(num_steps=2 * stage.num_steps)
     reference = reference or Reference()
-    own = [
-        _score(generator, stage, number, views, psi, settings, reference, perceptual is not None)
-        for number in range(world.rank, num_images, world.size)
-    ]
+    look = _Look(generator, stage, views, psi, settings, reference, perceptual is not None)
+    own = [look.score(number) for number in range(world.rank, num_images, world.size)]
     shares = world.gather(own)
     scores = [shares[n % world.size][n // world.size] for n in range(num_images)]
     numbers = _summary(scores)
@@ -122,8 +137,7 @@ def measure_reconstruction(
         settings = stage.eval_settings(num_steps=2 * stage.num_steps)
     cameras, _ = scene_cameras(stage.pose_law(evaluation=True), 0, views)
     cameras = cameras.to(generator.w_avg.device)
-    rendering = generator.synthesis(w.expand(views, *w.shape[1:]), cameras, settings)
-    scene = place_surface(rendering, cameras, settings)
+    scene = place_surface(photograph(generator, w, cameras, settings), cameras, settings)
     exact, normals = exact_views(seed, index, cameras, scene.image.shape[-1])
     errors = surface_errors(scene, exact.distance, exact.opacity, normals)
     clouds = surface_points(scene, CLOUD), surface_points(exact, CLOUD)
@@ -153,40 +167,86 @@ def scene_cameras(law: PoseLaw, number: int, views: int) -> tuple[Cameras, bool]
     return Cameras.from_angles(yaw, pitch, law.fov, law.radius), half >= FULL_TURN
 
 
-def _score(
-    generator: Generator,
-    stage: Stage,
-    number: int,
-    views: int,
-    psi: float,
-    settings: RenderSettings,
-    reference: Reference,
-    keep_images: bool,
-) -> SceneScore:
-    """Render one scene from all its cameras and score it."""
-    device = generator.w_avg.device
-    cameras, closed = scene_cameras(stage.pose_law(evaluation=True), number, views)
-    cameras = cameras.to(device)
-    z = seeded_latents([SEED + number], generator.latent_dim, stage.z_dist).to(device)
-    w = generator.mapping(z, None, cameras[0], psi=psi)
-    rendering = generator.synthesis(w.expand(views, *w.shape[1:]), cameras, settings)
-    scene = place_surface(rendering, cameras, settings)
-    regressor = reference.regressor
-    distances, errors = _against_toys(scene, cameras, reference)
-    order = torch.arange(views)
-    source, target = (order, order.roll(-1)) if closed else (order[:-1], order[1:])
-    return SceneScore(
-        consistency=view_consistency(scene[source], scene[target]),
-        flatness=flatness(scene),
-        billboard=billboard_share(scene),
-        histograms=colour_histogram(scene.image, scene.opacity).cpu(),
-        looks=appearance(scene.image).cpu(),
-        poses=cameras.yaw_pitch.cpu(),
-        images=scene.image.cpu() if keep_images else None,
-        predicted=None if regressor is None else regressor(scene.image).cpu(),
-        chamfer=distances,
-        errors=errors,
-    )
+@dataclass(frozen=True)
+class _Look:
+    """How scenes are looked at and scored."""
+
+    generator: Generator
+    stage: Stage
+    views: int
+    psi: float
+    settings: RenderSettings
+    reference: Reference
+    keep_images: bool
+
+    def score(self, number: int) -> SceneScore:
+        """Render one scene from all its cameras and score it."""
+        generator, regressor = self.generator, self.reference.regressor
+        device = generator.w_avg.device
+        law = self.stage.pose_law(evaluation=True)
+        cameras, closed = scene_cameras(law, number, self.views)
+        cameras = cameras.to(device)
+        seeds = [SEED + number]
+        z = seeded_latents(seeds, generator.latent_dim, self.stage.z_dist).to(device)
+        label = seeded_labels(generator, seeds)
+        w = generator.mapping(z, label, cameras[0], psi=self.psi)
+        rendering = photograph(generator, w, cameras, self.settings)
+        order = torch.arange(self.views)
+        source, target = (order, order.roll(-1)) if closed else (order[:-1], order[1:])
+        image, opacity = rendering.image, rendering.opacity
+        own: dict[str, Any] = {"consistency": None, "flatness": None, "billboard": None}
+        if opacity is not None:
+            scene = place_surface(rendering, cameras, self.settings)
+            distances, errors = _against_toys(scene, cameras, self.reference)
+            own = {
+                "consistency": view_consistency(scene[source], scene[target]),
+                "flatness": flatness(scene),
+                "billboard": billboard_share(scene),
+                "chamfer": distances,
+                "errors": errors,
+            }
+        elsewhere = target.roll(len(target) // 2)
+        return SceneScore(
+            histograms=colour_histogram(image, silhouette(image, opacity)).cpu(),
+            looks=appearance(image).cpu(),
+            poses=cameras.yaw_pitch.cpu(),
+            stereo=self._stereo(image, cameras, source, target, target),
+            stereo_chance=self._stereo(image, cameras, source, target, elsewhere),
+            images=image.cpu() if self.keep_images else None,
+            predicted=None if regressor is None else regressor(image).cpu(),
+            **own,
+        )
+
+    def _stereo(
+        self, images: Tensor, cameras: Cameras, source: Tensor, target: Tensor, seen_from: Tensor
+    ) -> float | None:
+        """Stereo consistency of views, the targets' cameras being those of `seen_from`."""
+        origins, directions = cameras[source].rays(images.shape[-1], images.shape[-1])
+        return stereo_consistency(
+            images[source],
+            images[target],
+            origins,
+            directions,
+            cameras.cam2world[seen_from],
+            cameras.fov[seen_from],
+            self.settings.ray_start,
+            self.settings.ray_end,
+            ground=1.0 if self.settings.white_back else None,
+        )
+
+
+def photograph(
+    generator: Generator, w: Tensor, cameras: Cameras, settings: RenderSettings
+) -> Rendering:
+    """The scene of one style (1, ...) from all cameras."""
+    return generator.synthesis(w.expand(len(cameras), *w.shape[1:]), cameras, settings)
+
+
+def silhouette(images: Tensor, opacity: Tensor | None) -> Tensor:
+    """Opacity, or where there is none, whatever is not white."""
+    if opacity is not None:
+        return opacity
+    return ((images - 1).abs().amax(1) > 2 * APART).to(images)
 
 
 def _against_toys(
@@ -205,7 +265,7 @@ def _against_toys(
 
 def _summary(scores: Sequence[SceneScore]) -> dict[str, float]:
     """Means over scenes of what they tell alone."""
-    found = [s.consistency for s in scores]
+    found = [s.consistency for s in scores if s.consistency is not None]
     return _means(
         view_consistency=[c.r2 for c in found],
         reprojection_error=[c.error for c in found],
@@ -213,6 +273,8 @@ def _summary(scores: Sequence[SceneScore]) -> dict[str, float]:
         solid=[c.solid for c in found],
         flatness=[s.flatness for s in scores],
         billboard=[s.billboard for s in scores],
+        stereo_consistency=[s.stereo for s in scores],
+        stereo_chance=[s.stereo_chance for s in scores],
         identity_drift=[identity_drift(torch.stack([s.histograms for s in scores]))],
     )
 

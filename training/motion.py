@@ -26,7 +26,7 @@ from training.random import derive_seed
 
 PATH_BATCH, MOTION_BATCH = 2, 4
 EQUIVARIANCE = ("eqt_int", "eqt_frac", "eqr")
-FAR = 1 << 40  # seeds of a path's second end are so far from those of its first
+FAR = 1 << 30  # from the seeds of paths' beginnings to those of their ends; CPUs look at 32 bits
 
 
 def path_length(

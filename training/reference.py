@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datasets import ImageDataset
 from image_files import find_images
+from inference.views import front_pitch
 from metrics.appearance import appearance
 from metrics.geometry import Views
 from metrics.pose import STEPS, PoseErrors, PoseRegressor, shrink, train_pose_regressor
@@ -80,10 +81,9 @@ def toy_seed(stage: Stage) -> int | None:
 
 
 def toy_cloud(seed: int, index: int, stage: Stage, views: int) -> Float[Tensor, "points 3"]:
-    """Points of a figure's surface, as far as it is seen from all sides of the stage's pitch."""
-    pitch = stage.pose_law(evaluation=True).v_mean
+    """Points of a figure's surface that are seen from all around, at the stage's mean pitch."""
     yaw = torch.arange(views) * (2 * math.pi / views)
-    cameras = Cameras.from_angles(yaw, pitch, stage.fov, stage.radius)
+    cameras = Cameras.from_angles(yaw, front_pitch(stage), stage.fov, stage.radius)
     return surface_points(exact_views(seed, index, cameras, 32)[0], CLOUD)
 
 

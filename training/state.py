@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from curriculums import Curriculum
+from generators import GENERATORS
 from inference import checkpoint
 from inference.checkpoint import CheckpointError, load_weights, network_state
 from training.data import DataStream, Prefetch
@@ -116,24 +117,28 @@ class RunState:
     def adopt(self, directory: Path, *, generator_only: bool = False) -> None:
         """Begin with the networks of another run; what optimisers and counters knew is left behind.
 
-        Averages that are not there, as of a converted checkpoint, begin as the generator itself.
+        The generator may be of a class that this run's extends, which adapts the weights. Averages
+        that are not there, as of a converted checkpoint, begin as the generator itself.
         """
         players = self.players
-        self._load_network(directory / "generator.pth", players.generator)
+        own, file = players.generator, directory / "generator.pth"
+        data = checkpoint.read_file(file)
+        stored = str(data.get("class"))
+        if stored not in GENERATORS or not isinstance(own, GENERATORS[stored]):
+            raise _of_another_architecture(file, stored, self.records["generator.pth"]["class"])
+        load_weights(own, own.adapted(data["state_dict"]), file)
         if not generator_only:
             self._load_network(directory / "discriminator.pth", players.discriminator)
         for name, ema in self.emas.items():
             there = directory / (name if (directory / name).exists() else "generator.pth")
-            load_weights(ema.module, checkpoint.read_file(there)["state_dict"], there)
+            weights = own.adapted(checkpoint.read_file(there)["state_dict"])
+            load_weights(ema.module, weights, there)
 
     def _load_network(self, file: Path, network: torch.nn.Module) -> None:
         """Weights of the same class of network."""
         data, wanted = checkpoint.read_file(file), self.records[file.name]["class"]
         if data.get("class") != wanted:
-            raise CheckpointError(
-                f"{file} is from another architecture: it holds {data.get('class')}, "
-                f"the curriculum names {wanted}"
-            )
+            raise _of_another_architecture(file, data.get("class"), wanted)
         load_weights(network, data["state_dict"], file)
 
     def snapshot(self, directory: Path) -> None:
@@ -162,3 +167,9 @@ def link_files(directory: Path, target: Path) -> None:
             link.hardlink_to(file)
         except OSError:  # a file system without hard links
             shutil.copy2(file, link)
+
+
+def _of_another_architecture(file: Path, stored: object, wanted: str) -> CheckpointError:
+    return CheckpointError(
+        f"{file} is from another architecture: it holds {stored}, the curriculum names {wanted}"
+    )

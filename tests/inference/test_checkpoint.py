@@ -436,3 +436,14 @@ def test_options_that_no_generator_can_be_made_of_are_a_value_error(
         build_generator(stage)
     with pytest.raises(ValueError, match="no option 'hiden_dim', did you mean 'hidden_dim'"):
         build_generator(stage_at({**curriculum, "generator_options": {"hiden_dim": 8}}, 0))
+
+
+def test_the_best_of_a_runs_checkpoints_is_found_where_measurements_chose_one(
+    tmp_path: Path,
+) -> None:
+    assert checkpoint.best_checkpoint(tmp_path) == tmp_path
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "generator.pth").touch()
+    assert checkpoint.best_checkpoint(tmp_path) == tmp_path / "best"
+    file = tmp_path / "generator.pth"
+    assert checkpoint.best_checkpoint(file) == file

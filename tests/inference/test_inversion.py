@@ -247,6 +247,26 @@ def test_tuning_shows_what_no_style_does_and_leaves_the_mapping_alone(
     assert all(not p.requires_grad and p.grad is None for p in generator.parameters())
 
 
+def test_sides_that_are_held_change_less(generator: PiGAN, w: Tensor) -> None:
+    target = picture(generator, w).flip(-1).contiguous()
+    sides = Cameras.from_angles(torch.tensor([0.2, 3.5, 5.0]), 1.3, 25.0)
+    before = [picture(generator, w, side) for side in sides]
+    start = {k: v.clone() for k, v in generator.state_dict().items()}
+
+    def tuned(held: Cameras | None) -> tuple[float, float]:
+        generator.load_state_dict(start)
+        tune_weights(
+            generator, target, w, CAMERA, SETTINGS, steps=40, lr=2e-3, sides=held, locality=1.0
+        )
+        after = [picture(generator, w, side) for side in sides]
+        changed = sum(float((a - b).square().mean()) for a, b in zip(after, before, strict=True))
+        return psnr(picture(generator, w), target), changed
+
+    (free, loose), (held, kept) = tuned(None), tuned(sides)
+    assert kept < 0.6 * loose
+    assert free > held > 30
+
+
 def test_the_loss_that_is_given_is_the_one_that_falls(generator: PiGAN, w: Tensor) -> None:
     calls: list[float] = []
 

@@ -1,7 +1,10 @@
 """A scene is what its generator makes, computed once."""
 
+from typing import Any
+
 import pytest
 import torch
+from tiny_plugins import build_generator, every_radiance_generator, settings_of, styles, views
 
 from generators.pigan import PiGAN
 from generators.stylegan2 import StyleGAN2
@@ -117,3 +120,18 @@ def test_density_noise_is_everywhere() -> None:
     torch.manual_seed(0)
     wanted = scene.generator.synthesis(scene.w, two_cameras()[0], noisy)
     assert torch.equal(picture.image, wanted.image)
+
+
+@pytest.mark.parametrize("clamp_mode", ["relu", "softplus"])
+@every_radiance_generator
+def test_every_radiance_generator_looks_the_same_with_empty_space_left_out(
+    name: str, options: dict[str, Any] | None, clamp_mode: str
+) -> None:
+    generator = build_generator(name, options)
+    settings = settings_of(generator, num_steps=16, hierarchical=True, clamp_mode=clamp_mode)
+    w = styles(generator, 1)
+    full = Scene(generator, w, exact=True).look(views(1), settings)
+    sparse = Scene(generator, w).look(views(1), settings)
+    assert (sparse.image - full.image).square().mean() < 4 * 10**-4.5
+    assert full.opacity is not None and sparse.opacity is not None
+    assert (sparse.opacity - full.opacity).square().mean() < 10**-4.5

@@ -2,15 +2,18 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
 from analytic_shapes import SolidField, SolidGenerator, ball, box, union
+from tiny_plugins import TINY_GENERATORS
 from tiny_runs import TINY
 from torch import Tensor
 
 from curriculums import Curriculum, stage_at
-from inference.mesh import Mesh
+from generators import GENERATORS, RadianceGenerator
+from inference.mesh import Mesh, face_normals
 from inference.mesh_picture import draw_mesh
 from inference.shapes import Extraction, extract_shape, raw_volume
 from rendering.cameras import Cameras
@@ -26,6 +29,12 @@ ALL_ROUND: Curriculum = {
     "h_mean": math.pi / 2, "h_stddev": math.pi, "v_mean": 1.3, "v_stddev": 0.26,
     0: {**TINY[0], "num_steps": 24},
 }  # fmt: skip
+RADIANCE = [
+    (name, options)
+    for name, variants in TINY_GENERATORS.items()
+    if issubclass(GENERATORS[name], RadianceGenerator)
+    for options in variants
+]
 STAGE: Stage = stage_at(ALL_ROUND, 0)
 W = torch.zeros(1, 2)
 VIEWS = Cameras.from_angles(torch.arange(8) * math.pi / 4, torch.tensor([1.1, 1.5] * 4), 50.0)
@@ -81,6 +90,16 @@ def test_a_level_out_of_reach_is_told_with_the_range() -> None:
     generator = SolidGenerator(SolidField(ball((0, 0, 0), 0.3), 10.0))
     with pytest.raises(ValueError, match=r"level 50 has no surface: .* from -5\.66.* to 3 in the "):
         extract_shape(generator, W, STAGE, Extraction(resolution=17, level=50.0, cube_size=1.0))
+
+
+def test_auto_finds_a_level_in_a_cube_that_leaves_the_surface_out() -> None:
+    generator = SolidGenerator(SolidField(ball((0, 0, 0), 0.3)))
+    inside = extract_shape(generator, W, STAGE, Extraction(resolution=17, cube_size=0.2))
+    assert 0.1 * 1000 < inside.level < 0.3 * 1000, "at most 0.17 from the middle"
+    assert inside.mesh.vertices.norm(dim=-1).std() < 0.005
+    flat = SolidGenerator(SolidField(lambda points: 0 * points[..., 0] - 1.0))
+    with pytest.raises(ValueError, match="no surface: the density is 1000 everywhere"):
+        extract_shape(flat, W, STAGE, Extraction(resolution=17, cube_size=0.2))
 
 
 def test_crumbs_are_dropped_unless_they_are_asked_for() -> None:
@@ -153,6 +172,22 @@ def test_a_drawn_mesh_stands_where_the_picture_shows_it(sharp: SolidGenerator) -
     assert clay.amin() > -1 and clay.std() > 0.1
     with pytest.raises(ValueError, match="no colours"):
         draw_mesh(dataclasses.replace(mesh, colours=None), VIEWS[1], 8)
+
+
+@pytest.mark.parametrize(("name", "options"), RADIANCE)
+def test_every_radiance_generator_has_shapes(name: str, options: dict[str, Any]) -> None:
+    """Untrained, they are fog: a surface of it all the same."""
+    generator = GENERATORS[name](**options).eval()
+    assert isinstance(generator, RadianceGenerator)
+    label = torch.eye(2)[:1] if generator.label_dim else None
+    with torch.no_grad():
+        w = generator.mapping(torch.randn(1, generator.latent_dim), label, VIEWS[0])
+    mesh = extract_shape(generator, w, STAGE, Extraction(resolution=20, cube_size=0.2)).mesh
+    assert len(mesh.faces) > 0 and mesh.normals is not None and mesh.colours is not None
+    assert mesh.normals.isfinite().all() and not mesh.normals.requires_grad
+    assert 0 <= mesh.colours.min() <= mesh.colours.max() <= 1
+    outwards = (face_normals(mesh) * mesh.normals[mesh.faces].mean(1)).sum(-1)
+    assert outwards.clamp(min=0).sum() > 0.8 * outwards.abs().sum()
 
 
 def test_one_voxel_is_no_lattice() -> None:

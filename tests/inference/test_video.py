@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,35 @@ def test_frames_stream_into_the_encoder(tmp_path: Path, format: str) -> None:
 
     save_video(frames(), tmp_path, "a", format=format)
     assert len(made) == 40
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_frames_that_are_the_same_are_all_there(tmp_path: Path, format: str) -> None:
+    frames = [torch.full((16, 16, 3), 90, dtype=torch.uint8)] * 7
+    assert len(read_film(save_video(frames, tmp_path, "a", format=format, fps=12))) == 7
+
+
+@pytest.mark.parametrize("format", ["mp4", "gif"])
+def test_a_film_that_the_encoder_could_not_finish_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    """As with a full disk: what is written is less than what was sent."""
+    import imageio_ffmpeg
+
+    original = imageio_ffmpeg.write_frames
+
+    def deaf(path: str, *args: Any, **kwargs: Any) -> Iterator[None]:
+        encoder = original(path, *args, **kwargs)
+        encoder.send(None)
+        encoder.send((yield))
+        encoder.close()
+        while True:
+            yield
+
+    monkeypatch.setattr(imageio_ffmpeg, "write_frames", deaf)
+    with pytest.raises(OSError, match="1 of 5 frames are there"):
+        save_video(ramp(5), tmp_path, "a", format=format)
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("format", FORMATS)

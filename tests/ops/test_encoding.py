@@ -29,6 +29,13 @@ def test_octaves_reach_the_next_power_of_two() -> None:
         assert len(ScalarEncoder(1, multiplier=multiplier).frequencies) == octaves
 
 
+def test_waves_have_first_and_second_derivatives() -> None:
+    encoder = ScalarEncoder(2, multiplier=5.0, use_raw=True).double()
+    x = torch.tensor([[0.3, 1.0], [-0.7, 0.1]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(encoder, x)
+    assert torch.autograd.gradgradcheck(encoder, x)
+
+
 def test_an_encoder_that_would_see_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a multiplier"):
         ScalarEncoder(1, multiplier=0)

@@ -17,6 +17,7 @@ from interop.epigraf import MAPPING_NAMES, names_of, theirs
 from ops.encoding import PoseEncoder, ScalarEncoder
 from ops.mapping import MappingNetwork
 from rendering.background import SphereBackground, inverted_sphere_points
+from rendering.camera_labels import turntable_angles
 from rendering.cameras import Cameras, frustum_reach
 from rendering.compositing import (
     FAR_DELTA,
@@ -361,6 +362,13 @@ def test_frustums_fit_into_cubes_as_the_originals(case: Case) -> None:
     given = case.tensor("in/frustum_params").double().tolist()
     fits = [frustum_reach(*frustum) <= half_cube for *frustum, half_cube in given]
     assert fits == case.tensor("out/frustum_valid").bool().tolist()
+
+
+@camera_laws
+def test_angles_of_z_up_cameras(case: Case) -> None:
+    rotations = case.tensor("out/euler_from_matrix_input")[:, :3, :3]
+    actual = {"euler_from_matrix": turntable_angles(rotations)}
+    assert_outputs(case, actual, only=lambda name: name in actual)
 
 
 def is_square(inputs: dict[str, Tensor]) -> bool:

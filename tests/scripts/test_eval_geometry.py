@@ -117,6 +117,29 @@ def test_a_style_is_held_against_its_figure(call: Any, toys: Path, tmp_path: Pat
     assert 0 <= numbers["silhouette_iou"] <= 1 and "yaw_error" not in numbers
 
 
+class FakeLpips(torch.nn.Module):
+    """Looks at bytes as LPIPS does; all pictures are equally far apart."""
+
+    def __init__(self, *weights: Path | None) -> None:
+        super().__init__()
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        for images in (a, b):
+            assert 0 <= float(images.min()) and 2 < float(images.max()) <= 255.001
+        return torch.ones(len(a))
+
+
+def test_lpips_sees_what_it_expects(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metrics.features.Lpips", FakeLpips)
+    file = tmp_path / "g.json"
+    code, _, said = call("eval_geometry.py", write_run(tmp_path / "run"), *QUICK, "--no_dataset",
+                         "--lpips", "--json", file)  # fmt: skip
+    assert code == 0, said
+    assert json.loads(file.read_text())["identity_perceptual"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -124,6 +147,7 @@ def test_a_style_is_held_against_its_figure(call: Any, toys: Path, tmp_path: Pat
         (("{run}", "--dataset_path", "{tmp}/nothing/*.png"), "nothing there is an image file"),
         (("{run}", "--dataset_path", "{pictures}", "--num_images", "1"), "two or more scenes"),
         (("{run}", "--latent", "{run}/ema.pth", "--toy", "0"), "is not a latent file"),
+        (("{run}", "--lpips", "--vgg_weights", "{tmp}/no.pth"), "no such weights file"),
         (("{run}", "--toy", "0"), "--latent and --toy go together"),
         (("{run}", "--curriculum", "Toyz"), "Toyz"),
         (("{fixed}", "--no_dataset"), "pose law that varies yaw"),

@@ -91,7 +91,7 @@ def test_a_generator_is_measured_by_every_metric(
     numbers = measured(monkeypatch, *arguments)
     assert KEYS <= set(numbers)
     assert all(isinstance(numbers[key], float) for key in KEYS)
-    assert numbers["ppl"] == numbers["ppl2_wend"]  # one protocol under two names
+    assert numbers["ppl"] == numbers["ppl2_wend"] > 0  # one protocol under two names
     assert "fid50k_full" in capsys.readouterr().out
     again = measured(monkeypatch, *arguments, "--real_image_dir", "real")
     assert again["is"] == numbers["is"] and again["fid"] != numbers["fid"]

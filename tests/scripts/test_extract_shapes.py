@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import trimesh
 from PIL import Image
-from tiny_runs import TINY, run_main
+from tiny_runs import run_main, write_flat_run, write_run
 
-from curriculums import stage_at, with_overrides
 from generators.pigan import PiGAN
-from inference.checkpoint import build_generator, load_generator, network_state, save_files
+from inference.checkpoint import load_generator
 from inference.latents import save_latents
 from inference.views import seeded_latents
 from rendering.field import raw_density
@@ -20,26 +18,6 @@ from rendering.grid import voxel_lattice
 
 SCRIPT = "extract_shapes.py"
 CUBE = ["--voxel_resolution", "12", "--cube_size", "0.4"]
-FLAT = {
-    "generator": "StyleGAN2",
-    "generator_options": {"resolution": 8, "channel_base": 64, "channel_max": 8},
-    "img_size": 8,
-}
-
-
-def write_run(directory: Path, *changes: str) -> Path:
-    """A run's directory."""
-    curriculum = with_overrides(TINY, list(changes))
-    torch.manual_seed(0)
-    generator, record = build_generator(stage_at(curriculum, 0))
-    if isinstance(generator, PiGAN):
-        with torch.no_grad():  # so that there is something to be seen
-            generator.get_parameter("siren.final_layer.weight").mul_(100)
-    generator.update_w_avg()
-    state = network_state(generator, record, 3)
-    files = {"generator.pth": {**state, "curriculum": curriculum}, "ema.pth": state}
-    save_files(directory, files)
-    return directory
 
 
 @pytest.fixture
@@ -170,6 +148,8 @@ def test_help_reads_as_documentation(
         (["RUN", "--format", "mrc", "--preview"], "--preview shows a mesh"),
         (["RUN", "--latent", "none.npz"], "none.npz"),
         (["RUN", "--latent", "text.npz"], "text.npz is not a latent file"),
+        (["RUN", "--class", "1"], "--class: this generator has no classes"),
+        (["RUN", "--truncation_cutoff", "2"], "has one for all layers"),
         (["RUN", "--ema", "ema9.pth"], "no such checkpoint file"),
         (["FLAT"], "holds a 2D generator, StyleGAN2: no shapes"),
     ],
@@ -181,7 +161,7 @@ def test_a_mistake_is_told_in_one_line_with_code_2(
     (tmp_path / "text.npz").write_text("hello")
     flat = tmp_path / "flat"
     if arguments[0] == "FLAT":
-        write_run(flat, *(f"{key}={value!r}" for key, value in FLAT.items()))
+        write_flat_run(flat)
     monkeypatch.chdir(tmp_path)
     words = [word.replace("RUN", str(run)).replace("FLAT", str(flat)) for word in arguments]
     out = ["--output_dir", str(tmp_path / "out")]

@@ -31,6 +31,7 @@ def test_pictures_are_made_and_kept(
         assert (made.name, image.size) == (name, size)
 
 
+@pytest.mark.slow
 def test_the_gif_is_made_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, out = write_run(tmp_path / "run"), tmp_path / "out"
     words = [str(run), "--output_dir", str(out), "--only", "turn", "--gif_frames", "2"]

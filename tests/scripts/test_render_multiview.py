@@ -298,7 +298,7 @@ def test_noise_is_each_layers_own_or_drawn_by_seed_or_none(tmp_path: Path, rende
     assert np.array_equal(alone, made["random"]["grid_1.png"]), "chance has the seed, too"
 
 
-def test_classes_are_shown_and_asked_for(
+def test_a_seed_has_its_own_class_unless_one_is_asked_for(
     tmp_path: Path, render: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_flat_run(tmp_path / "run", "generator_options.label_dim=3")
@@ -307,9 +307,12 @@ def test_classes_are_shown_and_asked_for(
     assert not np.array_equal(
         render(run, "--seed", "0", "--class", "2", size=FLAT)["grid_0.png"], one
     )
-    for words, got in (([], "none"), (["--class", "3"], "3"), (["--class", "-1"], "-1")):
-        assert run_main(SCRIPT, [str(run), "--seed", "0", *words], monkeypatch) == 2
-        assert f"--class must be one of 0 to 2, got {got}" in capsys.readouterr().err
+    own = render(run, "--seeds", "3-5", size=FLAT)
+    assert np.array_equal(own["grid_4.png"], flat_picture(run, 4)), "4 is 1 of three classes"
+    assert not np.array_equal(own["grid_3.png"], flat_picture(run, 3))
+    for wrong in ("3", "-1"):
+        assert run_main(SCRIPT, [str(run), "--seed", "0", "--class", wrong], monkeypatch) == 2
+        assert f"--class: must be one of 0 to 2, got {wrong}" in capsys.readouterr().err
 
 
 def test_stylegan3_pictures_are_moved(

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_plugins import ALL_GENERATORS, build_generator, settings_of
 from tiny_runs import TINY, write_pictures
 from torch import Tensor
 
 from curriculums import stage_at, with_overrides
 from datasets import ImageDataset
-from generators import Generator
+from generators import Generator, RadianceGenerator
 from metrics.pose import train_pose_regressor
 from rendering.cameras import Cameras
 from rendering.renderer import Rendering
@@ -30,6 +31,8 @@ SCENES: dict[str, Any] = {"num_images": 4, "views": 6}
 
 class Toys(Generator):
     """A generator that shows figure w of Toys; scene n has figure n."""
+
+    sees_cameras = True
 
     def __init__(self) -> None:
         super().__init__(latent_dim=6, w_shape=(1,))
@@ -67,7 +70,9 @@ class Fog(Toys):
 
 
 class Flat(Toys):
-    """One without depth."""
+    """One without depth, and so it says without sides."""
+
+    sees_cameras = False
 
     def look(self, w: Tensor, cameras: Cameras, size: int) -> Rendering:
         return Rendering(super().look(w, cameras, size).image)
@@ -88,16 +93,13 @@ def settings() -> RenderSettings:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
+def reference(stage: Stage) -> Reference:
     """Poses of the first four figures, and their shapes."""
     cameras = toy_cameras(0, range(320))
     figures = Figures.sample(0, [i % 4 for i in range(320)])
     images = render_figures(figures, cameras, SIZE, samples=1).image
     poses = camera_angles(0, range(320)).float()
     regressor, errors = train_pose_regressor(images, poses, steps=80)
-    stage: Any = dataclasses.make_dataclass("Law", ["fov", "radius", "pose_law"])(
-        POSES.fov, POSES.radius, lambda evaluation: POSES
-    )
     clouds = tuple(toy_cloud(0, i, stage, 6) for i in range(5))
     return Reference(regressor, errors, None, 0, clouds)
 
@@ -155,6 +157,8 @@ def test_without_a_reference_scenes_speak_for_themselves(
         "solid",
         "flatness",
         "billboard",
+        "stereo_consistency",
+        "stereo_chance",
         "identity_drift",
     }
 
@@ -177,11 +181,28 @@ def test_identity_is_measured_by_any_distance(stage: Stage, settings: RenderSett
     assert numbers["identity_perceptual"] == pytest.approx(within / between, rel=1e-5)
 
 
-def test_a_generator_without_depth_is_refused(stage: Stage, settings: RenderSettings) -> None:
-    with pytest.raises(ValueError, match="needs a radiance generator, this is a 2D one"):
+def test_a_generator_blind_to_cameras_is_refused(stage: Stage, settings: RenderSettings) -> None:
+    with pytest.raises(ValueError, match="needs a generator that sees cameras"):
         measure_geometry(Flat(), stage, settings=settings, **SCENES)
     with pytest.raises(ValueError, match="two or more scenes and views, got 1 and 6"):
         measure_geometry(Toys(), stage, settings=settings, num_images=1, views=6)
+
+
+class Painted(Flat):
+    """One without depth that has sides all the same."""
+
+    sees_cameras = True
+
+
+def test_what_has_sides_but_no_depth_is_measured_by_its_pictures(
+    stage: Stage, settings: RenderSettings, reference: Reference
+) -> None:
+    options: Any = {"settings": settings, "reference": reference, "num_images": 2, "views": 8}
+    painted, solid = (measure_geometry(g(), stage, **options) for g in (Painted, Toys))
+    for name in ("stereo_consistency", "stereo_chance", "yaw_error"):
+        assert painted[name] == pytest.approx(solid[name])
+    assert not {"view_consistency", "flatness", "chamfer"} & set(painted)
+    assert solid["stereo_consistency"] > solid["stereo_chance"] + 0.05
 
 
 class Numbered(Toys):
@@ -222,6 +243,21 @@ def test_two_processes_give_the_numbers_of_one(
             return handed_in
 
     assert measure_geometry(Numbered(), stage, world=Gathered(1, 2, cpu), **options) == alone
+
+
+@pytest.mark.parametrize(("name", "options"), ALL_GENERATORS)
+def test_every_generator_with_depth_is_measured(name: str, options: Any, stage: Stage) -> None:
+    generator = build_generator(name, options)
+    looks: Any = {"settings": settings_of(generator), "num_images": 2, "views": 2}
+    if not generator.sees_cameras:
+        with pytest.raises(ValueError, match="needs a generator that sees cameras"):
+            measure_geometry(generator, stage, **looks)
+        return
+    numbers = measure_geometry(generator, stage, **looks)
+    assert "identity_drift" in numbers
+    with_depth = {"view_consistency", "solid"} <= set(numbers)
+    assert with_depth == isinstance(generator, RadianceGenerator)
+    assert all(math.isfinite(value) for value in numbers.values())
 
 
 # -- reconstructions

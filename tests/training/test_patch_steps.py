@@ -1,10 +1,11 @@
 """Steps on patches: whole windows train as whole images do, memory follows the patch alone."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_runs import TINY
+from tiny_runs import TINY, differences, run_files, tiny_curriculum, write_pictures
 from torch import Tensor
 
 from curriculums import stage_at, with_overrides
@@ -15,6 +16,7 @@ from training.fakes import Sampler
 from training.players import Moment, Players, Reals
 from training.random import Streams
 from training.steps import discriminator_step, generator_step, r1_step
+from training.trainer import RunOptions, Trainer
 
 CPU = torch.device("cpu")
 PLANES = {
@@ -138,3 +140,30 @@ def test_dropped_poses_are_drawn_from_the_runs_own_stream() -> None:
     assert isinstance(generator, EpiGRAF) and generator.pose is not None
     assert generator.pose.rng is first.streams.rendering
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_run_on_patches_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERIGAN_CACHE", str(tmp_path / "cache"))
+    curriculum = tiny_curriculum(
+        write_pictures(tmp_path / "pictures"),
+        *CHANGES,
+        "0.img_size=16",
+        "patch_size=8",
+        "patch_options={'anneal_kimg': 0.02}",
+        "spoof_p=0.5",
+        "spoof_kimg=0.02",
+        "generator_options.background='sphere'",
+        "generator_options.pose_conditioning=True",
+        "generator_options.pose_drop_p=0.5",
+    )
+
+    def train(output: Path, steps: int, load: Path | None = None) -> None:
+        options = RunOptions(output, load, n_steps=steps)
+        Trainer(curriculum, options, World(0, 1, CPU)).fit()
+
+    train(tmp_path / "whole", 4)
+    train(tmp_path / "half", 2)
+    train(tmp_path / "half", 4, load=tmp_path / "half")
+    assert differences(run_files(tmp_path / "whole"), run_files(tmp_path / "half")) == []

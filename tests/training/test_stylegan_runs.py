@@ -12,6 +12,7 @@ from tiny_runs import differences, run_files, run_main, tiny_curriculum, write_p
 from curriculums import Curriculum, find_curriculum, images_at, stage_at, with_overrides
 from generators.pigan import PiGAN
 from inference.checkpoint import load_generator, read_file
+from rendering.cameras import Cameras
 from training.build import build_players, check_players
 from training.distributed import World
 from training.ema import ExponentialMovingAverage
@@ -221,6 +222,28 @@ def test_going_on_with_another_architecture_is_refused(
         assert run_main("train.py", [*given, *more, "--device", "cpu"], monkeypatch) == 2
     assert not differences(before, run_files(tmp_path / "run"))
     assert not (tmp_path / "other").exists()
+
+
+def test_a_ray_conditioned_run_begins_with_a_stock_networks_pictures(
+    curriculum: Curriculum, labelled: Path, tmp_path: Path
+) -> None:
+    plain = with_overrides(curriculum, ["label_dim=0"])
+    train(plain, tmp_path / "old", 3)
+    (labelled / "dataset.json").write_text(json.dumps(
+        {"camera_angles": [[f"{i:03d}.png", [1.5 + i / 20, 1.5, 0]] for i in range(12)]}
+    ))  # fmt: skip
+    rays = with_overrides(plain, ["generator=RayConditionedStyleGAN2", "sample_dist=dataset"])
+    options = RunOptions(tmp_path / "new", init_from=tmp_path / "old", generator_only=True)
+    trainer = Trainer(rays, options, CPU)
+    stock, _ = load_generator(tmp_path / "old", ema=None)
+    z, cameras = torch.randn(2, 6), Cameras.from_angles(torch.tensor([1.0, 2.0]), 1.5, 30.0)
+    settings = trainer.stage.eval_settings()
+    own = trainer.state.players.generator.eval()
+    with torch.no_grad():
+        wanted = stock.synthesis(stock.mapping(z), cameras, settings).image
+        found = own.synthesis(own.mapping(z), cameras, settings).image
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    trainer.train_step()
 
 
 # -- curricula that are functions

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from rank_workers import iterate, spawn, train
+from random_weights import write_noise
+from rank_workers import evaluate, iterate, spawn, train
+from tiny_networks import put_in_place
 from tiny_runs import differences, run_files, tiny_curriculum, write_pictures
 
 from curriculums import Curriculum
@@ -39,3 +41,25 @@ def test_two_processes_resume_bit_for_bit(curriculum: Curriculum, tmp_path: Path
     whole, half = run_files(tmp_path / "whole"), run_files(tmp_path / "half")
     assert len(whole["trainer.pth"]["streams"]) == 2
     assert differences(whole, half) == []
+
+
+def test_two_processes_measure_what_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    reals = write_noise(tmp_path / "real", 9, seed=0, size=16)
+    found = []
+    for size in (2, 1):
+        monkeypatch.setenv("PERIGAN_CACHE", str(tmp_path / f"cache{size}"))
+        if size == 2:
+            spawn(evaluate, reals, tmp_path)
+        else:
+            put_in_place(monkeypatch)
+            evaluate(0, 1, 0, reals, tmp_path)
+        found.append(torch.load(tmp_path / f"{size}.pth"))
+    two, one = found
+    assert {"fid", "kid", "is", "recall", "swd", "ppl", "eqt50k_int", "eqr50k"} <= set(one)
+    assert two.pop("protocol") == one.pop("protocol")
+    assert two == pytest.approx(one, rel=1e-9)
+    zero = [key for key in ("fid", "kid", "swd", "ppl", "eqr50k") if not one[key]]
+    assert not zero

@@ -1,4 +1,4 @@
-"""Cameras to start from: spread over the law, and found again from a picture."""
+"""Where fits start: cameras spread over the law, trials, and the best of them."""
 
 import math
 from collections.abc import Callable
@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_plugins import build_generator, every_flat_generator, settings_of
 
 from generators.pigan import PiGAN
 from inference.inversion import average_style, principal_directions
-from inference.pose_search import find_pose, sees_cameras, spread_cameras
+from inference.style_search import find_start, spread_cameras
 from rendering.cameras import Cameras
 from rendering.settings import PoseLaw, RenderSettings
 
@@ -52,19 +51,30 @@ def test_the_side_that_a_picture_shows_is_found_over_a_full_turn(generator: PiGA
     w = average_style(generator) + directions[:1]
     camera = Cameras.from_angles(4.1, 1.3, 25.0)
     target = generator.synthesis(w, camera, replace(SETTINGS, resolution=24)).image
-    found_w, found = find_pose(
-        generator, target, LAW, SETTINGS, directions, rounds=((12, 15), (4, 40), (1, 80))
-    )
+    found_w, found = find_start(
+        generator, target, spread_cameras(LAW, 12), SETTINGS, directions, fit_pose=True,
+        rounds=((12, 15, 0.1), (4, 40, 0.1), (1, 80, 0.1)),
+    )  # fmt: skip
     apart = (found.yaw_pitch - camera.yaw_pitch + math.pi) % math.tau - math.pi
     assert apart.abs().max() < 0.15
     assert found_w.shape == w.shape and len(found) == 1
 
 
-def test_a_field_has_sides_and_a_flat_picture_has_none(generator: PiGAN) -> None:
-    assert sees_cameras(generator, SETTINGS)
+def test_trials_at_one_camera_end_with_the_best_of_them(generator: PiGAN) -> None:
+    directions = principal_directions(generator)
+    w = average_style(generator) + directions[:1]
+    camera = Cameras.from_angles(4.1, 1.3, 25.0)
+    target = generator.synthesis(w, camera, SETTINGS).image
 
+    def error(trials: int) -> float:
+        found, at = find_start(
+            generator, target, Cameras.cat([camera] * trials), SETTINGS, directions,
+            fit_pose=False, rounds=((trials, 40, 0.3),),
+        )  # fmt: skip
+        assert torch.equal(at.cam2world, camera.cam2world)
+        return float((generator.synthesis(found, camera, SETTINGS).image - target).square().mean())
 
-@every_flat_generator
-def test_flat_generators_are_blind_to_cameras(name: str, options: dict[str, object]) -> None:
-    flat = build_generator(name, options)
-    assert not sees_cameras(flat, settings_of(flat))
+    start = generator.synthesis(average_style(generator), camera, SETTINGS).image
+    before, after = float((start - target).square().mean()), error(4)
+    assert after < before / 2
+    assert after == error(4)

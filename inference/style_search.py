@@ -1,8 +1,9 @@
-"""Which side of a thing a picture shows: cameras tried out, and the promising ones fitted.
+"""Where a fit starts: trials in small pictures, of which the promising ones go on.
 
-The average style has no face, so a camera cannot be judged by it alone: who sits there decides
-which side is the front. So every candidate gets a style of its own, fitted for a while in a small
-picture; the best half of them go on, and so on (successive halving).
+A fit from the average may end in a dead end, and the noise on it decides in which. And which side
+of a thing a picture shows cannot be judged with the average style, which has no face: who sits
+there decides which side is the front. So every trial has a style of its own, from its own noise,
+and a camera, its own where that is looked for; the best of them go on (successive halving).
 """
 
 from dataclasses import replace
@@ -12,64 +13,53 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from generators import Generator
-from generators.base import RadianceGenerator
 from inference.inversion import SCHEDULES, average_style, fit_style
 from ops.shapes import Float
 from rendering.cameras import Cameras
 from rendering.settings import PoseLaw, RenderSettings
 
 SIZE = 16  # pixels per side of the pictures that are compared
-ROUNDS = ((24, 25), (8, 50), (3, 100))  # trials, and steps that each is fitted for
 DRAWS = 1024  # cameras of the law that candidates are chosen from
-NOISE = 0.1  # on the coordinates, at first
+NOISE = 0.1  # on the coordinates in what follows a search, which has been over the large bumps
+
+Rounds = tuple[tuple[int, int, float], ...]  # trials, steps of each, and noise at first
+STYLE_ROUNDS: Rounds = ((8, 100, 0.6), (2, 100, NOISE))
+POSE_ROUNDS: Rounds = ((24, 25, NOISE), (8, 50, NOISE), (3, 100, NOISE))
 
 
-def sees_cameras(generator: Generator, settings: RenderSettings) -> bool:
-    """Whether the picture changes with the camera."""
-    if isinstance(generator, RadianceGenerator):
-        return True
-    w = average_style(generator)
-    device = generator.w_avg.device
-    with torch.no_grad():
-        one, other = (
-            generator.synthesis(w, Cameras.from_angles(yaw, 1.4, 30.0).to(device), settings).image
-            for yaw in (1.2, 1.9)
-        )
-    return not torch.allclose(one, other, atol=1e-4)
-
-
-def find_pose(
+def find_start(
     generator: Generator,
     target: Float[Tensor, "1 3 height width"],
-    law: PoseLaw,
+    cameras: Cameras,
     settings: RenderSettings,
     directions: Tensor,
     *,
-    rounds: tuple[tuple[int, int], ...] = ROUNDS,
+    fit_pose: bool,
+    rounds: Rounds,
     start: Tensor | None = None,
 ) -> tuple[Tensor, Cameras]:
-    """A style and a camera to start from: of poses that the law allows, the one that fits best.
+    """The style and the camera that fit best after `rounds`; a camera is a trial of the first.
 
     `directions` are those of `principal_directions`. The search is the same on every call.
     """
     size = generator.resolution or min(SIZE, settings.resolution)
     settings = replace(settings, resolution=size)
     small = F.interpolate(target, (size, size), mode="area")
-    cameras = spread_cameras(law, rounds[0][0]).to(generator.w_avg.device)
     w = average_style(generator) if start is None else start
     w = w.expand(len(cameras), *w.shape[1:])
-    for trials, steps in rounds:
+    rng = torch.Generator().manual_seed(0)
+    for trials, steps, noise in rounds:
         best = _ranked(generator, w, cameras, settings, small)[:trials]
         w, cameras = fit_style(
             generator,
             small,
             cameras[best],
             settings,
-            schedule=replace(SCHEDULES["principal"], steps=steps, noise=NOISE),
+            schedule=replace(SCHEDULES["principal"], steps=steps, noise=noise),
             directions=directions,
-            fit_pose=True,
+            fit_pose=fit_pose,
             start=w[best],
-            rng=torch.Generator().manual_seed(0),
+            rng=rng,
         )
     best = _ranked(generator, w, cameras, settings, small)[:1]
     return w[best], cameras[best]

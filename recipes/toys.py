@@ -168,7 +168,7 @@ ToysEpiGRAF: Curriculum = VIEWS | {
     "eval_scenes": 8,
 }
 
-# In minutes on a laptop: an untrained backbone on small pictures, and slim heads on three scales.
+# An untrained backbone on small pictures, and heads on three scales. Its rates are not tuned yet.
 ToysFastGANLite: Curriculum = NO_CAMERAS | {
     0: {"batch_size": 8, "img_size": 32},
     2_000: {},

@@ -171,7 +171,7 @@ ToysEpiGRAF: Curriculum = VIEWS | {
 # An untrained backbone on small pictures, and heads on three scales. Its rates are not tuned yet.
 ToysFastGANLite: Curriculum = NO_CAMERAS | {
     0: {"batch_size": 8, "img_size": 32},
-    2_000: {},
+    800: {},
     "gen_lr": 0.001,
     "disc_lr": 0.001,
     "latent_dim": 64,

@@ -17,8 +17,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from ops.registry import nearest
-from recipes import epigraf, raycond, stylegan
-from recipes.toys import Toys, ToysEpiGRAF, ToysGPU, ToysRayCond, ToysStyleGAN2
+from recipes import epigraf, fastgan, raycond, stylegan
+from recipes.toys import (
+    Toys,
+    ToysEpiGRAF,
+    ToysFastGANLite,
+    ToysGPU,
+    ToysRayCond,
+    ToysStyleGAN2,
+)
 from stages import FIXED_KEYS, KEYS, Stage, make_stage
 
 Curriculum = dict[int | str, Any]
@@ -148,6 +155,7 @@ RECIPES: dict[str, Callable[..., Curriculum]] = {
     "StyleGAN2": stylegan.stylegan2,
     "StyleGAN3T": stylegan.stylegan3t,
     "StyleGAN3R": stylegan.stylegan3r,
+    **fastgan.RECIPES,
     **epigraf.RECIPES,
     **raycond.RECIPES,
 }
@@ -162,6 +170,7 @@ CURRICULA: dict[str, Curriculum] = {
     "ToysStyleGAN2": ToysStyleGAN2,
     "ToysEpiGRAF": ToysEpiGRAF,
     "ToysRayCond": ToysRayCond,
+    "ToysFastGANLite": ToysFastGANLite,
 } | {name: recipe() for name, recipe in RECIPES.items()}
 
 

@@ -16,6 +16,7 @@ from rendering.settings import CLAMP_MODES, POSE_KINDS, PoseLaw, RenderSettings
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 FROM_DATA = "dataset"  # the pose law that is the data's own cameras
 AUGMENTATIONS = ("noaug", "ada", "fixed")
+DIFFAUGMENTS = ("color", "translation", "cutout")
 COMPAT = {
     "summed_chunks": "generator losses of the batch's chunks are summed, not averaged",
     "batch_coin": "the hybrid pose law tosses one coin for a whole batch",
@@ -44,6 +45,7 @@ class Stage:
     discriminator_options: Mapping[str, Any] = field(default_factory=dict)  # likewise
     latent_dim: int = 256  # numbers in z
     label_dim: int = 0  # classes, as many as the data's labels have; 0: unconditional
+    backbone_weights: str = "timm"  # of a projected discriminator: "timm", a path, or "random"
     z_dist: str = "gaussian"  # or "uniform" on (-1, 1)
     # -- cameras
     fov: float  # full field of view, degrees
@@ -113,6 +115,7 @@ class Stage:
     ada_target: float = 0.6  # mean sign of the logits on reals that "ada" holds
     ada_interval: int = 4  # steps between its adjustments
     ada_kimg: float = 500.0  # thousand images in which the probability can rise from 0 to 1
+    diffaugment: tuple[str, ...] = ()  # always: "color", "translation", "cutout"; "": none
     # -- looking
     sample_images: int = 25  # pictures per sample grid, five to a row
     sample_size: int | None = None  # their pixels per side; None: img_size
@@ -214,7 +217,7 @@ FIXED_KEYS = (
     "generator", "model", "discriminator", "generator_options", "discriminator_options",
     "latent_dim", "label_dim", "precision", "disable_scaler", "ema_decay", "ema2_decay",
     "ema_kimg", "ema2_kimg", "ema_rampup", "total_kimg", "augment", "augment_preset", "augment_p",
-    "ada_target", "ada_interval", "ada_kimg", "patch_size",
+    "ada_target", "ada_interval", "ada_kimg", "patch_size", "backbone_weights",
 )  # fmt: skip
 
 
@@ -256,6 +259,8 @@ def _check(key: str, value: Any, where: str) -> Any:
         return _check_betas(value, where)
     if key == "compat":
         return _check_compat(value, where)
+    if key == "diffaugment":
+        return _check_policies(value, where)
     if key == "eval_metrics":
         return _check_names(key, value, where)
     if kind is Mapping:
@@ -305,6 +310,15 @@ def _check_names(key: str, value: Any, where: str) -> tuple[str, ...]:
     if not names or not all(name.strip() for name in names):
         raise ValueError(f"{key} must name at least one, got {value!r} {where}")
     return tuple(name.strip() for name in names)
+
+
+def _check_policies(value: Any, where: str) -> tuple[str, ...]:
+    names = _check_names("diffaugment", value, where) if value not in ("", (), []) else ()
+    for name in names:
+        if name not in DIFFAUGMENTS:
+            near = nearest(name, DIFFAUGMENTS)
+            raise ValueError(f"unknown diffaugment policy {name!r} {where}{near}")
+    return names
 
 
 def _check_compat(value: Any, where: str) -> tuple[str, ...]:

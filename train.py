@@ -45,6 +45,9 @@ def parse_args() -> argparse.Namespace:
     add("--generator_only", action="store_true",
         help="with --init_from: the discriminator begins anew")  # fmt: skip
     add("--dataset_path", help="the pictures: a folder, a zip, or a quoted glob")
+    add("--backbone_weights", metavar="PATH",
+        help="weights of a projected discriminator's features: a file, random, or timm "
+        "(which downloads them): short for the key of that name")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE",
         help="set any curriculum key, for instance gen_lr=1e-4, 0.batch_size=8 (stage 0) or "
         "generator_options.hidden_dim=128; may be repeated")  # fmt: skip
@@ -86,6 +89,8 @@ def choose_curriculum(args: argparse.Namespace) -> Curriculum:
         changes.append(f"total_kimg={args.kimg}")
     if args.dataset_path is not None:
         changes.append(f"dataset_path={args.dataset_path!r}")
+    if args.backbone_weights is not None:
+        changes.append(f"backbone_weights={args.backbone_weights!r}")
     if args.precision is not None:
         changes.append(f"precision={args.precision}")
     if args.curriculum is not None:

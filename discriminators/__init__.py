@@ -1,6 +1,6 @@
 """Discriminators: pictures in, judgements out. Importing the package fills the registry."""
 
-from discriminators import patch, progressive, strided, stylegan2
+from discriminators import patch, progressive, projected, strided, stylegan2
 from discriminators.base import DISCRIMINATORS, Discriminator, Judgement
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Judgement",
     "patch",
     "progressive",
+    "projected",
     "strided",
     "stylegan2",
 ]

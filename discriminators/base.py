@@ -16,11 +16,12 @@ DISCRIMINATORS: Registry[type["Discriminator"]] = Registry("discriminator")
 class Judgement:
     """What a discriminator thinks of a batch.
 
-    `logits` are large for real; `latent` and `pose` are the encoder heads' guesses of z and of
-    (pitch, yaw) in radians, None where a discriminator has no such head.
+    `logits` are large for real; most discriminators have one per picture. `latent` and `pose` are
+    the encoder heads' guesses of z and of (pitch, yaw) in radians, None where a discriminator has
+    no such head.
     """
 
-    logits: Float[Tensor, "batch 1"]
+    logits: Float[Tensor, "batch logits"]
     latent: Float[Tensor, "batch latent"] | None = None
     pose: Float[Tensor, "batch 2"] | None = None
 

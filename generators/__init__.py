@@ -1,6 +1,6 @@
 """Generators: latents and cameras in, pictures out. Importing the package fills the registry."""
 
-from generators import epigraf, pigan, ray_conditioned, stylegan2, stylegan3
+from generators import epigraf, fastgan, pigan, ray_conditioned, stylegan2, stylegan3
 from generators.base import GENERATORS, Generator, RadianceGenerator
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "Generator",
     "RadianceGenerator",
     "epigraf",
+    "fastgan",
     "pigan",
     "ray_conditioned",
     "stylegan2",

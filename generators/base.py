@@ -96,12 +96,18 @@ class Generator(nn.Module, ABC):
 
     @torch.no_grad()
     def update_w_avg(self) -> None:
-        """Store the mean style of 10,000 latents that are the same on every call."""
+        """Store the mean style of 10,000 latents that are the same on every call.
+
+        Classes take turns.
+        """
         rng = torch.Generator().manual_seed(AVERAGE_SEED)
         total = torch.zeros_like(self.w_avg)
+        label = None
+        if self.label_dim:
+            label = torch.arange(AVERAGE_BATCH, device=total.device) % self.label_dim
         for _ in range(AVERAGE_SAMPLES // AVERAGE_BATCH):
             z = torch.randn(AVERAGE_BATCH, self.latent_dim, generator=rng).to(self.w_avg)
-            total += self.style(z, None, None).mean(0)
+            total += self.style(z, label, None).mean(0)
         self.w_avg.copy_(total / (AVERAGE_SAMPLES // AVERAGE_BATCH))
 
     def tracking(self) -> AbstractContextManager[None]:

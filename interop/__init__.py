@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from interop import epigraf, pigan, raycond, stylegan
+from interop import epigraf, pigan, projected, raycond, stylegan
 from interop.weights import SYSTEMS, Role
 from ops.registry import nearest
 
-__all__ = ["SYSTEMS", "convert", "epigraf", "export", "pigan", "raycond", "stylegan"]
+__all__ = ["SYSTEMS", "convert", "epigraf", "export", "pigan", "projected", "raycond", "stylegan"]
 
 
 def convert(

@@ -167,3 +167,28 @@ ToysEpiGRAF: Curriculum = VIEWS | {
     "eval_images": 256,
     "eval_scenes": 8,
 }
+
+# An untrained backbone on small pictures, and heads on three scales. Its rates are not tuned yet.
+ToysFastGANLite: Curriculum = NO_CAMERAS | {
+    0: {"batch_size": 8, "img_size": 32},
+    800: {},
+    "gen_lr": 0.001,
+    "disc_lr": 0.001,
+    "latent_dim": 64,
+    "generator": "FastGANLite",
+    "generator_options": {"width": 16},
+    "discriminator": "ProjectedDiscriminator",
+    "discriminator_options": {"input_size": 64, "head_size": 128, "num_discs": 3, "channels": 32},
+    "backbone_weights": "random",
+    "adversarial_loss": "hinge",
+    "diffaugment": "color,translation,cutout",
+    "betas": (0.0, 0.99),
+    "grad_clip": None,
+    "fade_steps": 0,
+    "ema_kimg": 2,
+    "ema2_kimg": 10,
+    "dataset": "Toys",
+    "dataset_path": "",
+    "dataset_options": {"toys_num": 4000},
+    "eval_images": 512,
+}

@@ -397,7 +397,7 @@ def test_what_networks_are_made_with_cannot_change_during_a_run(key: str) -> Non
         "ema_decay": (0.5, 0.6), "ema2_decay": (0.5, 0.6), "generator_options": ({}, {"x": 1}),
         "discriminator_options": ({}, {"x": 1}), "augment": ("noaug", "ada"),
         "augment_preset": ("bgc", "blit"), "label_dim": (0, 3), "ada_interval": (4, 8),
-        "patch_size": (4, 8),
+        "patch_size": (4, 8), "backbone_weights": ("timm", "random"),
     }  # fmt: skip
     texts = key in ("generator", "model", "discriminator")
     before, now = values.get(key, ("A", "B") if texts else (0.5, 0.6))

@@ -51,7 +51,12 @@ EVERYWHERE = {"ops.shapes"}  # annotations, which cost nothing
 CORE = {"ops", "rendering", "siren", "generators", "discriminators", "training"}
 CORE_LIBRARIES = {"torch", "torchvision", "numpy", "PIL", "tqdm"}
 LIGHT = {"stages", "curriculums", "recipes"}  # no library at all: mistakes are reported at once
-EXCEPTIONS = {("ops/shapes.py", "jaxtyping"), ("rendering/surface.py", "skimage")}
+EXCEPTIONS = {
+    ("ops/shapes.py", "jaxtyping"),
+    ("rendering/surface.py", "skimage"),
+    ("discriminators/efficientnet.py", "timm"),  # where weights are read or downloaded
+    ("discriminators/efficientnet.py", "safetensors"),
+}
 
 Sources = Mapping[str, str]  # path below the root -> text
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from discriminators import DISCRIMINATORS, Discriminator
 from discriminators.pyramid import PyramidDiscriminator
 from generators import GENERATORS, Generator, RadianceGenerator
+from generators.fastgan import FastGAN
 from generators.style import StyleGenerator
 from rendering.cameras import Cameras
 from rendering.renderer import Rendering
@@ -42,6 +43,15 @@ TINY_GENERATORS: dict[str, list[dict[str, Any]]] = {
         {**TINY_STYLES, "num_layers": 4, "config": "R", "label_dim": 2},
     ],
 }
+TINY_FASTGAN = {"resolution": 32, "latent_dim": 4, "width": 2}
+TINY_GENERATORS["FastGAN"] = [
+    TINY_FASTGAN,
+    {**TINY_FASTGAN, "label_dim": 2},
+]
+TINY_GENERATORS["FastGANLite"] = [
+    {**TINY_FASTGAN, "resolution": 64},
+    {**TINY_FASTGAN, "label_dim": 2},
+]
 TINY_TRIPLANE = {
     **{"latent_dim": 4, "w_dim": 8, "channel_base": 64, "channel_max": 12},
     **{"plane_resolution": 8, "feature_dim": 4, "decoder_width": 8, "cube_scale": 0.4},
@@ -88,6 +98,15 @@ TINY_DISCRIMINATORS: dict[str, list[dict[str, Any]]] = {
         {**TINY_SIZES, "patch_size": 8, "condition_on_patches": False, "mbstd_num_channels": 0},
     ],
 }
+
+TINY_FEATURES = {
+    **{"resolution": 16, "backbone_weights": "random", "input_size": 64},
+    **{"channels": 4, "head_size": 64, "head_width": 8},
+}
+TINY_DISCRIMINATORS["ProjectedDiscriminator"] = [
+    {**TINY_FEATURES, "num_discs": 2},
+    {**TINY_FEATURES, "separable": True, "num_discs": 1},
+]
 
 SETTINGS = RenderSettings(9, 6, 0.7, 1.3, hierarchical=False, jitter=False, white_back=True)
 
@@ -136,6 +155,11 @@ def build_generator(name: str, options: dict[str, Any] | None) -> Generator:
         pytest.fail(f"generator {name} has no entry in TINY_GENERATORS")
     generator = GENERATORS[name](**options)
     generator.update_w_avg()
+    if isinstance(generator, FastGAN):  # its statistics are kept, and moved, by training
+        with torch.no_grad():
+            for _ in range(10):
+                generator.network(generator.mapping(*latents(generator, 8)))
+        generator.eval()
     for key, parameter in generator.named_parameters():
         if key.endswith("noise_strength"):  # 0 at first: noise would not be seen
             nn.init.constant_(parameter, 0.3)

@@ -18,22 +18,24 @@ from rendering.cameras import Cameras
 from stages import Stage
 
 
-def real_loss(logits: Float[Tensor, "batch 1"], kind: str = "logistic") -> Float[Tensor, ""]:
+def real_loss(logits: Float[Tensor, "batch logits"], kind: str = "logistic") -> Float[Tensor, ""]:
     """The discriminator's loss on pictures that it should call real; `kind` may be "hinge"."""
     return (F.relu(1 - logits) if kind == "hinge" else F.softplus(-logits)).mean()
 
 
-def fake_loss(logits: Float[Tensor, "batch 1"], kind: str = "logistic") -> Float[Tensor, ""]:
+def fake_loss(logits: Float[Tensor, "batch logits"], kind: str = "logistic") -> Float[Tensor, ""]:
     """The discriminator's loss on pictures that it should call fake."""
     return (F.relu(1 + logits) if kind == "hinge" else F.softplus(logits)).mean()
 
 
 def r1_penalty(
-    logits: Float[Tensor, "batch 1"],
+    logits: Float[Tensor, "batch logits"],
     images: Float[Tensor, "batch channels height width"],
     scale: float | Tensor = 1.0,
 ) -> Float[Tensor, ""]:
     """Mean squared norm of the logits' gradient in each real picture (Mescheder et al. 2018).
+
+    Of several logits it is their sum's.
 
     `scale` is the loss scale of fp16 training: the gradient is taken of the scaled sum, where it
     does not underflow, and divided by it afterwards.
@@ -61,11 +63,12 @@ def identity_loss(
 
 
 def generator_loss(
-    logits: Float[Tensor, "batch 1"], kept_share: float, kind: str = "logistic"
+    logits: Float[Tensor, "batch logits"], kept_share: float, kind: str = "logistic"
 ) -> Float[Tensor, ""]:
     """The generator's loss on the share of its fakes that the discriminator likes best.
 
-    (Sinha et al. 2020, top-k training of GANs.)
+    (Sinha et al. 2020, top-k training of GANs.) Of several logits the mean ranks a picture.
     """
-    kept = logits.topk(math.ceil(kept_share * len(logits)), dim=0).values
+    best = logits.mean(1).topk(math.ceil(kept_share * len(logits))).indices
+    kept = logits[best]
     return -kept.mean() if kind == "hinge" else F.softplus(-kept).mean()

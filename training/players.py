@@ -18,6 +18,7 @@ from ops.shapes import Float
 from rendering.cameras import Cameras, Patch
 from rendering.settings import RenderSettings
 from stages import Stage
+from training import diffaugment
 from training.adaptive import AdaptiveControl
 from training.augment import AugmentPipe
 from training.distributed import World
@@ -127,6 +128,9 @@ class Players:
         images = blur(images, moment.blur_sigma)
         if self.augment is not None:
             images = self.augment(images, self.chance)
+        policies = moment.stage.diffaugment
+        draws = diffaugment.draw(policies, images.shape, self.chance)
+        images = diffaugment.diff_augment(images, policies, draws)
         with self.autocast():
             if facts is None:
                 return self.discriminator(images, moment.alpha)

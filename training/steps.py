@@ -33,7 +33,7 @@ def discriminator_step(
         with torch.no_grad():
             fake = players.fakes(draw, moment, track=True)
         images = real.images.detach().requires_grad_(with_r1)
-        on_real, on_fake = players.judge(images, moment, real), players.judge(fake, moment, draw)
+        on_fake, on_real = players.judge(fake, moment, draw), players.judge(images, moment, real)
         real_logits, fake_logits = on_real.logits.float(), on_fake.logits.float()
         if players.control is not None:
             players.control.report(real_logits)

@@ -26,8 +26,8 @@ def files_of(case: Path) -> list[Path]:
     spec = json.loads(case.read_text())
     config = spec.get("config", {}) if isinstance(spec, dict) else {}
     named = [case.parent / name for name in config.get("files", ())]
-    tensors = case.with_suffix(".safetensors")
-    return [case, *([tensors] if tensors.exists() else []), *named]
+    tensors = [case.with_suffix(kind) for kind in (".safetensors", ".float64.safetensors")]
+    return [case, *(file for file in tensors if file.exists()), *named]
 
 
 def small_cases(source: Path) -> list[list[Path]]:

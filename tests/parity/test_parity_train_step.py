@@ -150,7 +150,7 @@ CASES = cases_of("pigan", "train_step")
 @pytest.mark.parametrize("case", CASES)
 def test_the_discriminators_losses_and_judgements_are_the_originals(case: Case) -> None:
     run, expected = iteration_of(case), case.tensors("out/d/")
-    real, fake = run.judged_d[0::2], run.judged_d[1::2]
+    fake, real = run.judged_d[0::2], run.judged_d[1::2]
     poses = torch.cat([d.cameras.yaw_pitch.flip(-1) for d in run.poses["d"]])
     total = run.stats_d["loss_d"] + 0.5 * run.stage.r1_lambda * run.stats_d["r1"]
     zero = torch.zeros(1)

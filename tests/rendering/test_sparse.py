@@ -17,7 +17,7 @@ from rendering.field import Field
 from rendering.renderer import Rendering, render
 from rendering.settings import RenderSettings
 from rendering.skip import farthest, find_occupancy
-from rendering.sparse import FAINT
+from rendering.sparse import FAINT, SECTION
 
 BACKGROUNDS: dict[str, dict[str, Any]] = {
     "black": {},
@@ -211,9 +211,9 @@ def test_nothing_is_looked_at_behind_what_is_opaque() -> None:
     with torch.no_grad():
         picture = render(wall, camera(), s, occupancy=occupancy)
     depth = (torch.cat(seen) - camera().origin).norm(dim=-1)
-    # light falls below FAINT 0.023 behind the first sample; the first section has eight of 0.0136
+    # light falls below FAINT 0.02 behind the first sample: the first section, of steps of 0.0136
     assert -math.log(FAINT) / 300 < 0.025
-    assert depth.max() < 0.6 + 8 * 0.8 / 59 + 1e-5
+    assert depth.max() < 0.6 + SECTION * 0.8 / 59 + 1e-5
     assert (1 - picture.image).abs().max() <= FAINT
 
 

@@ -309,7 +309,7 @@ def test_reals_are_judged_by_their_own_labels_and_fakes_by_drawn_ones() -> None:
     draws = match.draws()
     assert all(d.label is not None and d.label.shape == (2,) for d in draws)
     discriminator_step(match.players, match.moment, match.reals, draws)
-    real_a, fake_a, real_b, fake_b = (x for x in seen.labels if x is not None)
+    fake_a, real_a, fake_b, real_b = (x for x in seen.labels if x is not None)
     assert real_a.tolist() + real_b.tolist() == [0, 1, 2, 0]
     assert [fake_a.tolist(), fake_b.tolist()] == [d.label.tolist() for d in draws]  # type: ignore
 

@@ -71,7 +71,7 @@ def add_exact(parser: argparse.ArgumentParser) -> None:
         "--exact",
         action="store_true",
         help="evaluate empty space, too, which takes several times as long (the default leaves it "
-        "out; pictures then differ by less than a grey level, at 45 dB or more)",
+        "out; pictures then differ by about a grey level, at 45 dB or more)",
     )
 
 

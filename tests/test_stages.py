@@ -185,3 +185,16 @@ def test_the_pose_law_of_metrics_is_the_training_one_but_for_what_is_given() -> 
     assert stage.pose_law(evaluation=True) == dataclasses.replace(
         expected, kind="uniform", v_stddev=0.0
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"eval_scenes": 1}, "eval_scenes must be 0, or 2 and more, got 1"),
+        ({"eval_scenes": 4, "h_stddev": 0}, "eval_scenes need cameras whose yaw varies"),
+        ({"eval_scenes": 4, "sample_dist": "fixed"}, "eval_scenes need cameras whose yaw varies"),
+    ],
+)
+def test_geometry_needs_several_scenes_and_sides(values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        changed(**values)

@@ -216,7 +216,7 @@ def measure(trainer: Trainer) -> dict[str, Any]:
         DatasetPictures(dataset),
         short_images=stage.eval_images,
         batch_size=BATCH,
-        progress=False,
+        progress=True,
     )
     numbers = evaluation.of_generator(samples) if protocols else {}
     if stage.eval_scenes and isinstance(generator, RadianceGenerator):

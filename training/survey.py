@@ -48,7 +48,8 @@ def survey(
     layers = {key[1] for key in keys}
     wanted = {id(n): n for layer, n in networks.items() if layer in layers}.values()
     starts = range(0, count, batch_size)
-    shown = tqdm(total=count, desc=title, unit="img", disable=not (progress and world.is_main))
+    quiet = not (progress and world.is_main)
+    shown = tqdm(total=count, desc=title, unit="img", disable=quiet, leave=False)
     with shown as bar:
         for first in range(0, len(starts), world.size):
             mine, found = first + world.rank, None

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tiny_runs import ROOT, differences, run_files, tiny_curriculum, write_pictures
 
 from curriculums import Curriculum
@@ -79,6 +80,24 @@ def test_a_run_leaves_what_the_readme_says(curriculum: Curriculum, tmp_path: Pat
     generator, stored = load_generator(tmp_path / "run")
     assert stored == curriculum
     assert not generator.training
+
+
+@pytest.mark.parametrize("scenes", [0, 2])
+def test_scenes_are_held_against_each_other_if_asked(
+    curriculum: Curriculum, tmp_path: Path, scenes: int
+) -> None:
+    train({**curriculum, "eval_scenes": scenes}, tmp_path / "run", 2, eval_freq=2)
+    file = tmp_path / "run" / "metrics.jsonl"
+    found = json.loads(file.read_text()) if file.exists() else {}
+    assert ("view_consistency" in found) == (scenes > 0)
+
+
+def test_sample_grids_have_the_size_that_the_curriculum_gives_them(
+    curriculum: Curriculum, tmp_path: Path
+) -> None:
+    train({**curriculum, "sample_size": 11}, tmp_path / "run", 1)
+    with Image.open(tmp_path / "run" / "samples" / "000001_fixed.png") as grid:
+        assert grid.size == (5 * 11, 11)
 
 
 def test_the_curriculums_end_stops_cleanly_and_a_resume_there_does_nothing(

@@ -61,6 +61,7 @@ class TriPlaneDecoder(nn.Module):
         view_direction: bool = False,  # whether colours depend on where they are seen from
         coordinate_periods: float = 0.0,  # waves of the points themselves, too; 0: none
         cube_scale: float = 1.0,  # half the side of the cube that the planes span
+        density_gain: float = 1.0,  # raw density's factor: what makes small networks solid soon
         density_shift: float = 0.0,  # added to raw density
         axes: str = "exact",  # how points are projected: a name of PLANE_AXES
     ) -> None:
@@ -72,7 +73,7 @@ class TriPlaneDecoder(nn.Module):
         if not cube_scale > 0:
             raise ValueError(f"cube_scale must be positive, got {cube_scale}")
         self.feature_dim, self.cube_scale, self.axes = feature_dim, cube_scale, axes
-        self.density_shift = density_shift
+        self.density_gain, self.density_shift = density_gain, density_shift
         self.twice_differentiable = False  # in the planes, at the price of gradients in points
         self.coordinates = None
         if coordinate_periods > 0:
@@ -103,7 +104,7 @@ class TriPlaneDecoder(nn.Module):
     ) -> tuple[Float[Tensor, "batch n hidden"], Float[Tensor, "batch n 1"]]:
         """Colours, or what `color` makes them of, and raw density."""
         y = self.layers(features)
-        return y[..., :-1], y[..., -1:] + self.density_shift
+        return y[..., :-1], self.density_gain * y[..., -1:] + self.density_shift
 
     def color(
         self, hidden: Float[Tensor, "batch n hidden"], directions: Float[Tensor, "batch n 3"]

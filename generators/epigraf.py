@@ -77,6 +77,7 @@ class EpiGRAF(StyleGenerator, RadianceGenerator):
         coordinate_periods: float = 0.0,  # waves of the points for the decoder; 0: none
         density_gain: float = 1.0,  # raw density's factor
         density_shift: float = 0.0,  # added to raw density
+        bound_radius: float = 0.0,  # beyond it nothing is; 0: unbounded. For scenes on white
         axes: str = "exact",  # projection on the planes; "eg3d": with its third plane's mistake
         background: str = "none",  # where the cube ends: one of BACKGROUNDS
         background_size: int | None = None,  # pixels that "plane" is brought to first; None: as is
@@ -149,6 +150,7 @@ class EpiGRAF(StyleGenerator, RadianceGenerator):
             cube_scale=cube_scale,
             density_gain=density_gain,
             density_shift=density_shift,
+            bound_radius=bound_radius,
             axes=axes,
         )
         self.register_buffer("mean_pose", torch.tensor([*mean_pose, 0.0]))

@@ -146,6 +146,7 @@ ToysEpiGRAF: Curriculum = VIEWS | {
         "decoder_width": 32,
         "cube_scale": 0.5,
         "density_gain": 10.0,
+        "bound_radius": 0.48,
         "use_noise": False,
     },
     "discriminator": "PatchDiscriminator",

@@ -92,6 +92,20 @@ def test_gain_and_shift_move_density_alone() -> None:
     assert_close(moved(features)[1], 3 * plain(features)[1] - 2)
 
 
+def test_beyond_the_bound_nothing_is() -> None:
+    planes = torch.randn(2, 12, 8, 8)
+    points = torch.tensor([[0.3, 0.0, 0.0], [0.29, 0.1, 0.0], [0.2, 0.2, 0.2]]).expand(2, 3, 3)
+    free, bound = (TriPlaneDecoder(feature_dim=4, bound_radius=r) for r in (0.0, 0.3))
+    bound.load_state_dict(free.state_dict())
+    for density in (
+        lambda decoder: TriPlaneField(planes, decoder)(points, points)[1],
+        lambda decoder: TriPlaneField(planes, decoder).density(points),
+    ):
+        all_of_it, inner = density(free), density(bound)
+        assert torch.equal(inner[:, 0], all_of_it[:, 0])
+        assert (inner[:, 1:] < -1000).all() and (all_of_it.abs() < 1000).all()
+
+
 def test_only_colours_depend_on_the_direction_and_only_if_asked() -> None:
     planes, points = torch.randn(1, 12, 8, 8), torch.rand(1, 6, 3) - 0.5
     ahead, aside = torch.eye(3)[:2, None, None].expand(2, 1, 6, 3)

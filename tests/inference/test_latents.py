@@ -138,8 +138,16 @@ def test_the_command_line_takes_seeds_or_a_file() -> None:
 
 
 def test_classes_are_truncated_towards_their_own_average_where_a_generator_says_so() -> None:
-    options = {"latent_dim": 4, "w_dim": 8, "label_dim": 3, "channel_base": 32, "channel_max": 4}
-    generator = EpiGRAF(**options, plane_resolution=8, feature_dim=2, pose_conditioning=True)
+    generator = EpiGRAF(
+        latent_dim=4,
+        label_dim=3,
+        w_dim=8,
+        plane_resolution=8,
+        feature_dim=2,
+        channel_base=32,
+        channel_max=4,
+        pose_conditioning=True,
+    )
     with generator.tracking():
         generator.style(torch.randn(8, 4), torch.arange(8) % 3)
     camera = Cameras.from_angles(torch.tensor([0.3]), 1.2, 30.0)

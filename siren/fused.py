@@ -4,39 +4,31 @@ The same contract as siren/blocks.py, `evaluate_blocks`: only points are kept, a
 recomputed a chunk at a time, and points whose gradients are exactly zero are left out. What is left
 out is decided on the device; nothing here waits for it.
 
-Chosen by itself on CUDA where Triton is installed and its results agree with PyTorch's, which is
-tried once per kind of field; PERIGAN_KERNELS=0 in the environment turns it off. First derivatives
-only, like the blocks.
+First derivatives only, like the blocks. siren/kernel_trial.py says when this path is taken.
 """
 
-import importlib.util
-import os
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from siren.blocks import EMPTY, evaluate_blocks
+from siren.blocks import EMPTY
+from siren.compaction import Picked, pick
 from siren.film import autocasting
 
 FORWARD_NUMBERS = 2**23  # activations of a layer at once in the forward pass: 16 MB, in the cache
 BACKWARD_NUMBERS = 2**26  # and in the backward pass, which keeps all layers of a chunk
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1.5e-1}  # of the first try
+POINTS_PER_SPLIT = 1024  # at least, where sums over a chunk's points are split among programs
 
 
-@dataclass(frozen=True)
-class Tiling:
+class Tiling(NamedTuple):
     """How much a program of a kernel computes at once."""
 
     points: int = 128
     channels: int = 128
     inner: int = 64  # channels multiplied at a time
-    warps: int = 4
+    warps: int = 8
     stages: int = 3  # steps of the product whose inputs are in flight
     fused: bool = True  # one launch takes a tile through all layers; else one launch per layer
 
@@ -44,17 +36,17 @@ class Tiling:
         """No wider than the layers; 16 is the least that a product takes."""
         width = max(16, 1 << (hidden - 1).bit_length())
         channels, inner = min(self.channels, width), min(self.inner, width)
-        return Tiling(self.points, channels, inner, self.warps, self.stages, self.fused)
+        return self._replace(channels=channels, inner=inner)
 
 
 def tiling_for(device: torch.device, dtype: torch.dtype) -> Tiling:
     """What fits a device's shared memory."""
     if device.type != "cuda":
-        return Tiling(16, 16, 16)
+        return Tiling(16, 16, 16)  # for the interpreter
     memory = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
     if dtype == torch.float32:
-        return Tiling(64, 64, 32, stages=2)
-    return Tiling() if memory >= 160 * 1024 else Tiling(64, 64, 32, stages=2)
+        return Tiling(64, 64, 32, warps=4, stages=2)
+    return Tiling() if memory >= 160 * 1024 else Tiling(64, 64, 32, warps=4, stages=2)
 
 
 class Packed(NamedTuple):
@@ -65,34 +57,6 @@ class Packed(NamedTuple):
     views: Tensor  # empty without view directions
     biases: Tensor
     heads: Tensor
-
-
-class Picked(NamedTuple):
-    """Which points of each image are computed, and where each of them stands among those."""
-
-    mask: Tensor  # (batch, n)
-    rows: Tensor  # (batch, n): the picked points' places, then anything
-    spots: Tensor  # (batch, n): inverse of rows, where the mask holds
-    counts: Tensor  # (batch,) int32
-
-    def gather(self, values: Tensor) -> Tensor:
-        """Values (batch, n, c) of the picked points, first."""
-        return values.gather(1, self.rows[..., None].expand(-1, -1, values.shape[-1]))
-
-    def spread(self, values: Tensor, rest: Tensor) -> Tensor:
-        """Values (batch, n, c) back in their places, `rest` in those that were not picked."""
-        spread = values.gather(1, self.spots[..., None].expand(-1, -1, values.shape[-1]))
-        return torch.where(self.mask[..., None], spread, rest)
-
-
-def pick(mask: Tensor) -> Picked:
-    """The points that a mask (batch, n) picks, in order."""
-    batch, n = mask.shape
-    spots = mask.long().cumsum(1) - 1
-    rows = spots.new_zeros(batch, n + 1)  # what is not picked is written to the last place
-    places = torch.arange(n, device=mask.device).expand(batch, n)
-    rows.scatter_(1, torch.where(mask, spots, n), places)
-    return Picked(mask, rows[:, :n], spots.clamp(min=0), mask.sum(1, dtype=torch.int32))
 
 
 def evaluate_fused(
@@ -114,6 +78,23 @@ def evaluate_fused(
     flat = [tensor for pair in (*layers, density_head, radiance_head) for tensor in pair]
     result = _FusedSiren.apply(x, directions, inside, dtype, tiling, *flat)
     return result  # pyright: ignore[reportReturnType]
+
+
+def density_fused(
+    x: Tensor,
+    layers: Sequence[tuple[Tensor, Tensor]],
+    density_head: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Linear density (batch, n, 1) alone, without the colour branch and without derivatives."""
+    dtype = product_dtype(x)
+    tiling = tiling_for(x.device, dtype).fit(layers[0][0].shape[1])
+    weight, bias = density_head
+    no_radiance = (weight.new_zeros(3, weight.shape[1]), bias.new_zeros(3))
+    flat = [tensor for pair in (*layers, density_head, no_radiance) for tensor in pair]
+    with torch.no_grad():
+        with_views = layers[-1][0].shape[2] > layers[-1][0].shape[1]
+        passes = _Passes(_rows(x, None), None, _pack(flat, dtype, with_views), tiling)
+        return passes.forward(_counts(x, None), last=passes.depth - 1)[..., 3:]
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
@@ -154,7 +135,7 @@ class _FusedSiren(torch.autograd.Function):
         packed = _pack(flat, ctx.dtype, directions is not None)
         to_radiance = grads[0].float() * (radiance - radiance * radiance)  # through the sigmoid
         heads = torch.cat([to_radiance, grads[1].float()], dim=-1)
-        teaches = (heads != 0).any(-1)
+        teaches = (grads[0] != 0).any(-1) | (grads[1][..., 0] != 0)
         picked = pick(teaches if inside is None else teaches & inside)
         passes = _Passes(picked.gather(x.float()), _rows(directions, picked), packed, ctx.tiling)
         want_x, want_views = ctx.needs_input_grad[:2]
@@ -276,23 +257,21 @@ class _Passes:
         last: int | None = None,
     ) -> None:
         """A chunk through layers 0 to `last`, in one launch or in one per layer."""
-        from siren import kernels
-
         last = self.depth if last is None else last
         t, views, packed = self.tiling, self.views, self.packed
         spans = [(0, last)] if t.fused else [(i, i) for i in range(last + 1)]
         for first, end in spans:
-            with torch.cuda.device_of(self.x):
-                kernels.forward_kernel[(self.tiles(chunk), self.batch)](
-                    self.x, self.x if views is None else views, packed.first, packed.weights,
-                    packed.views, packed.biases, packed.heads, counts, activations,
-                    activations if slopes is None else slopes, outputs,
-                    self.n, offset, chunk, first, end,
-                    FEATURES=self.features, HIDDEN=self.hidden, DEPTH=self.depth,
-                    SLOTS=len(activations), VIEWS=views is not None, SLOPES=slopes is not None,
-                    APPROXIMATE=self.approximate, PRECISION=self.precision, BLOCK_M=t.points,
-                    BLOCK_N=t.channels, BLOCK_K=t.inner, num_warps=t.warps, num_stages=t.stages,
-                )  # fmt: skip
+            self.launch(
+                "forward_kernel", (self.tiles(chunk), self.batch),
+                self.x, self.x if views is None else views, packed.first, packed.weights,
+                packed.views, packed.biases, packed.heads, counts, activations,
+                activations if slopes is None else slopes, outputs,
+                self.n, offset, chunk, first, end,
+                FEATURES=self.features, HIDDEN=self.hidden, DEPTH=self.depth,
+                SLOTS=len(activations), VIEWS=views is not None, SLOPES=slopes is not None,
+                APPROXIMATE=self.approximate, PRECISION=self.precision,
+                BLOCK_M=t.points, BLOCK_N=t.channels, BLOCK_K=t.inner,
+            )  # fmt: skip
 
     def backward(self, counts: Tensor, heads: Tensor, want_x: bool, want_views: bool) -> Sums:
         """Gradients of weights, and of inputs where they are wanted.
@@ -300,7 +279,7 @@ class _Passes:
         `heads` (batch, n, 4) are those of what the heads give, radiance before its sigmoid.
         """
         chunk = self.chunk_size(BACKWARD_NUMBERS)
-        splits = max(1, min(chunk // 1024, 256 // (self.batch * 4)))
+        splits = max(1, min(chunk // POINTS_PER_SPLIT, 64 // self.batch))
         sums = Sums(self.packed, self.features, splits)
         if want_x:
             sums.x = torch.empty_like(self.x)
@@ -349,44 +328,48 @@ class _Passes:
         layer: int,
     ) -> Tensor:
         """The gradient of a layer's phase, from that of the next layer's."""
-        from siren import kernels
-
         t, chunk = self.tiling, slopes.shape[2]
         result = self.buffer(1, chunk)[0]
         weights = self.packed.weights[:, min(layer, self.depth - 1)]
         follows = {self.depth: (0, 3), self.depth - 1: (3, 4)}.get(layer, (0, 0))
         grid = (self.tiles(chunk) * -(-self.hidden // t.channels), self.batch)
-        with torch.cuda.device_of(self.x):
-            kernels.backward_kernel[grid](
-                result if following is None else following, weights, heads, self.packed.heads,
-                slopes[layer], result, counts, self.n, offset, chunk, weights.stride(0),
-                HIDDEN=self.hidden, PRODUCT=following is not None, HEADS_FROM=follows[0],
-                HEADS_TO=follows[1], PRECISION=self.precision, BLOCK_M=t.points,
-                BLOCK_N=t.channels, BLOCK_K=t.inner, num_warps=t.warps, num_stages=t.stages,
-            )  # fmt: skip
+        self.launch(
+            "backward_kernel", grid,
+            result if following is None else following, weights, heads, self.packed.heads,
+            slopes[layer], result, counts, self.n, offset, chunk, weights.stride(0),
+            HIDDEN=self.hidden, PRODUCT=following is not None, HEADS_FROM=follows[0],
+            HEADS_TO=follows[1], PRECISION=self.precision,
+            BLOCK_M=t.points, BLOCK_N=t.channels, BLOCK_K=t.inner,
+        )  # fmt: skip
         return result
 
-    def adder(self, counts: Tensor, offset: int, chunk: int) -> Any:
+    def adder(
+        self, counts: Tensor, offset: int, chunk: int
+    ) -> Callable[[Tensor, Tensor, tuple[Tensor, Tensor]], None]:
         """What adds a chunk's gradients, times inputs, to the sums of a weight and its bias."""
-        from siren import kernels
-
-        t = self.tiling
 
         def add(gradients: Tensor, inputs: Tensor, sums: tuple[Tensor, Tensor]) -> None:
             _, splits, out, width = sums[0].shape
-            fit = Tiling(channels=t.channels).fit
-            block_out, block_in = fit(out).channels, fit(width).channels
+            block_out, block_in = self.tiling.fit(out).channels, self.tiling.fit(width).channels
             wide = torch.float32 in (gradients.dtype, inputs.dtype)
-            grid = (-(-out // block_out) * -(-width // block_in), splits, self.batch)
-            with torch.cuda.device_of(self.x):
-                kernels.weight_gradient_kernel[grid](
-                    gradients, inputs, *sums, counts, offset, chunk, -(-chunk // splits),
-                    gradients.stride(0), inputs.stride(0), OUT=out, IN=width, WIDE=wide,
-                    PRECISION="tf32x3" if wide else "ieee", BLOCK_OUT=block_out,
-                    BLOCK_IN=block_in, BLOCK_P=t.inner, num_warps=t.warps, num_stages=t.stages,
-                )  # fmt: skip
+            tiles = -(-out // block_out) * -(-width // block_in)
+            self.launch(
+                "weight_gradient_kernel", (tiles, splits, self.batch),
+                gradients, inputs, *sums, counts, offset, chunk, -(-chunk // splits),
+                gradients.stride(0), inputs.stride(0), OUT=out, IN=width, WIDE=wide,
+                PRECISION="tf32x3" if wide else "ieee", BLOCK_OUT=block_out, BLOCK_IN=block_in,
+                BLOCK_P=self.tiling.inner,
+            )  # fmt: skip
 
         return add
+
+    def launch(self, kernel: str, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+        """Start a kernel on the points' device."""
+        from siren import kernels  # here, because it needs Triton
+
+        options = {"num_warps": self.tiling.warps, "num_stages": self.tiling.stages}
+        with torch.cuda.device_of(self.x):
+            getattr(kernels, kernel)[grid](*arguments, **constants, **options)
 
 
 def _narrow(gradient: Tensor, weight: Tensor, n: int) -> Tensor:

@@ -10,6 +10,9 @@ are in use from the call's first on, `offset` where a chunk of them begins; a ti
 does nothing. Plain pointers and masks only: what runs in Triton's interpreter is what is compiled.
 """
 
+# the language of kernels is not quite Python's:
+# pyright: reportArgumentType=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
+
 import triton
 import triton.language as tl
 
@@ -59,7 +62,7 @@ def _add_narrow(phase, rows, weight, columns, valid, inside, WIDTH: tl.constexpr
 
 @triton.jit
 def _product(
-    rows,  # pointers at the beginning of each row of the left matrix
+    rows,  # the left matrix, its WIDTH channels one after the other
     weight,  # of the right matrix, element (k, c) at k * stride_k + c * stride_c
     columns,
     stride_k,
@@ -74,7 +77,7 @@ def _product(
     sums = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for start in range(0, WIDTH, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
-        a_at = rows[:, None] + k[None, :]
+        a_at = rows + tl.arange(0, BLOCK_M)[:, None] * WIDTH + k[None, :]
         b_at = weight + k[:, None] * stride_k + columns[None, :] * stride_c
         if WIDTH % BLOCK_K == 0 and WIDTH % BLOCK_N == 0:
             a, b = tl.load(a_at), tl.load(b_at)
@@ -91,19 +94,27 @@ def _store_wave(
     phase,
     activations,
     slopes,
-    at,
-    inside,
+    columns,
+    BLOCK_M: tl.constexpr,
+    WIDTH: tl.constexpr,
     SLOPES: tl.constexpr,
     APPROXIMATE: tl.constexpr,
 ):
     """Write a tile's sine, and its derivative if SLOPES; returns the sine in fp32."""
+    at = tl.arange(0, BLOCK_M)[:, None] * WIDTH + columns[None, :]
+    inside = (columns < WIDTH)[None, :]
     wave = _sine(phase, APPROXIMATE)
-    kind = activations.dtype.element_ty
-    tl.store(activations + at, wave.to(kind), mask=inside[None, :])
+    tl.store(activations + at, wave.to(activations.dtype.element_ty), mask=inside)
     if SLOPES:
         slope = _cosine(phase, APPROXIMATE)
-        tl.store(slopes + at, slope.to(kind), mask=inside[None, :])
+        tl.store(slopes + at, slope.to(slopes.dtype.element_ty), mask=inside)
     return wave
+
+
+@triton.jit
+def _head(wave, weight, columns, inside):
+    """These columns' share of one head's output."""
+    return tl.sum(wave * tl.load(weight + columns, mask=inside, other=0.0)[None, :], 1)
 
 
 @triton.jit(do_not_specialize=["first", "last", "offset", "chunk", "n"])
@@ -142,63 +153,71 @@ def forward_kernel(
     all layers, or one launch per layer may.
     """
     image, place = tl.program_id(1).to(tl.int64), tl.program_id(0) * BLOCK_M
-    if offset + place >= tl.load(counts + image):
+    left = tl.load(counts + image) - offset - place
+    if left <= 0:
         return
-    places = place + tl.arange(0, BLOCK_M)
-    valid = offset + places < tl.load(counts + image)
-    points = image * n + offset + places
+    ours = tl.arange(0, BLOCK_M)
+    valid = ours < left
+    point = image * n + offset + place
+    x, views, outputs = x + point * FEATURES, views + point * 3, outputs + point * 4
     size = tl.num_programs(1).to(tl.int64) * chunk * HIDDEN  # of a slot
-    spots = (image * chunk + places) * HIDDEN
+    activations += (image * chunk + place) * HIDDEN
+    slopes += (image * chunk + place) * HIDDEN
+    biases += image * (DEPTH + 1) * HIDDEN
     if first == 0:
         for start in range(0, HIDDEN, BLOCK_N):
             columns = start + tl.arange(0, BLOCK_N)
             inside = columns < HIDDEN
-            bias = tl.load(biases + image * (DEPTH + 1) * HIDDEN + columns, inside, other=0.0)
+            bias = tl.load(biases + columns, mask=inside, other=0.0)
             phase = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32) + bias[None, :]
             weight = first_weight + image * HIDDEN * FEATURES
-            rows = x + points * FEATURES
-            phase = _add_narrow(phase, rows, weight, columns, valid, inside, FEATURES)
-            at = spots[:, None] + columns[None, :]
-            _store_wave(phase, activations, slopes, at, inside, SLOPES, APPROXIMATE)
+            phase = _add_narrow(
+                phase, x + ours * FEATURES, weight, columns, valid, inside, FEATURES
+            )
+            _store_wave(phase, activations, slopes, columns, BLOCK_M, HIDDEN, SLOPES, APPROXIMATE)
     for layer in range(tl.maximum(first, 1), last + 1):
         tl.debug_barrier()  # the tile's activations were written by other threads
         red = tl.zeros((BLOCK_M,), dtype=tl.float32)
         green, blue, density = red, red, red
-        rows = activations + ((layer - 1) % SLOTS) * size + spots
+        inputs = activations + ((layer - 1) % SLOTS) * size
         weight = weights + (image * DEPTH + layer - 1) * HIDDEN * HIDDEN
+        slot = (layer % SLOTS) * size
         for start in range(0, HIDDEN, BLOCK_N):
             columns = start + tl.arange(0, BLOCK_N)
             inside = columns < HIDDEN
             phase = _product(
-                rows, weight, columns, 1, HIDDEN, HIDDEN, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION
+                inputs, weight, columns, 1, HIDDEN, HIDDEN, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION
             )
-            bias = biases + (image * (DEPTH + 1) + layer) * HIDDEN + columns
-            phase += tl.load(bias, mask=inside, other=0.0)[None, :]
+            phase += tl.load(biases + layer * HIDDEN + columns, mask=inside, other=0.0)[None, :]
             if VIEWS:
                 if layer == DEPTH:
                     to_views = views_weight + image * HIDDEN * 3
                     phase = _add_narrow(
-                        phase, views + points * 3, to_views, columns, valid, inside, 3
+                        phase, views + ours * 3, to_views, columns, valid, inside, 3
                     )
-            at = (layer % SLOTS) * size + spots[:, None] + columns[None, :]
-            wave = _store_wave(phase, activations, slopes, at, inside, SLOPES, APPROXIMATE)
+            wave = _store_wave(
+                phase,
+                activations + slot,
+                slopes + slot,
+                columns,
+                BLOCK_M,
+                HIDDEN,
+                SLOPES,
+                APPROXIMATE,
+            )
             if layer == DEPTH - 1:
-                head = tl.load(heads + 3 * HIDDEN + columns, mask=inside, other=0.0)
-                density += tl.sum(wave * head[None, :], 1)
+                density += _head(wave, heads + 3 * HIDDEN, columns, inside)
             if layer == DEPTH:
-                head = tl.load(heads + columns, mask=inside, other=0.0)
-                red += tl.sum(wave * head[None, :], 1)
-                head = tl.load(heads + HIDDEN + columns, mask=inside, other=0.0)
-                green += tl.sum(wave * head[None, :], 1)
-                head = tl.load(heads + 2 * HIDDEN + columns, mask=inside, other=0.0)
-                blue += tl.sum(wave * head[None, :], 1)
-        bias = heads + 4 * HIDDEN
+                red += _head(wave, heads, columns, inside)
+                green += _head(wave, heads + HIDDEN, columns, inside)
+                blue += _head(wave, heads + 2 * HIDDEN, columns, inside)
+        head_biases, at = heads + 4 * HIDDEN, outputs + ours * 4
         if layer == DEPTH - 1:
-            tl.store(outputs + points * 4 + 3, density + tl.load(bias + 3), mask=valid)
+            tl.store(at + 3, density + tl.load(head_biases + 3), mask=valid)
         if layer == DEPTH:
-            tl.store(outputs + points * 4, tl.sigmoid(red + tl.load(bias)), mask=valid)
-            tl.store(outputs + points * 4 + 1, tl.sigmoid(green + tl.load(bias + 1)), mask=valid)
-            tl.store(outputs + points * 4 + 2, tl.sigmoid(blue + tl.load(bias + 2)), mask=valid)
+            tl.store(at, tl.sigmoid(red + tl.load(head_biases)), mask=valid)
+            tl.store(at + 1, tl.sigmoid(green + tl.load(head_biases + 1)), mask=valid)
+            tl.store(at + 2, tl.sigmoid(blue + tl.load(head_biases + 2)), mask=valid)
 
 
 @triton.jit(do_not_specialize=["offset", "chunk", "n"])
@@ -226,17 +245,17 @@ def backward_kernel(
     """Gradient of a layer's phase from that of the next one's and of the heads that follow it."""
     tiles: tl.constexpr = (HIDDEN + BLOCK_N - 1) // BLOCK_N
     image, place = tl.program_id(1).to(tl.int64), tl.program_id(0) // tiles * BLOCK_M
-    if offset + place >= tl.load(counts + image):
+    left = tl.load(counts + image) - offset - place
+    if left <= 0:
         return
-    places = place + tl.arange(0, BLOCK_M)
-    valid = offset + places < tl.load(counts + image)
+    ours = tl.arange(0, BLOCK_M)
     columns = tl.program_id(0) % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
     inside = columns < HIDDEN
-    spots = (image * chunk + places) * HIDDEN
+    tile = (image * chunk + place) * HIDDEN
     if PRODUCT:
         weight = weights + image * image_stride
         sums = _product(
-            following + spots,
+            following + tile,
             weight,
             columns,
             HIDDEN,
@@ -249,14 +268,14 @@ def backward_kernel(
         )
     else:
         sums = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    head_gradients += (image * n + offset + place) * 4
     for head in tl.static_range(HEADS_FROM, HEADS_TO):
-        at = head_gradients + (image * n + offset + places) * 4 + head
-        gradient = tl.load(at, mask=valid, other=0.0)
+        gradient = tl.load(head_gradients + ours * 4 + head, mask=ours < left, other=0.0)
         row = tl.load(heads + head * HIDDEN + columns, mask=inside, other=0.0)
         sums += gradient[:, None] * row[None, :]
-    at = spots[:, None] + columns[None, :]
-    sums *= tl.load(slopes + at, mask=inside[None, :], other=0.0).to(tl.float32)
-    tl.store(gradients + at, sums.to(gradients.dtype.element_ty), mask=inside[None, :])
+    at = ours[:, None] * HIDDEN + columns[None, :]
+    sums *= tl.load(slopes + tile + at, mask=inside[None, :], other=0.0).to(tl.float32)
+    tl.store(gradients + tile + at, sums.to(gradients.dtype.element_ty), mask=inside[None, :])
 
 
 @triton.jit(do_not_specialize=["offset", "chunk", "share"])
@@ -311,9 +330,10 @@ def weight_gradient_kernel(
         total = tl.dot(a, b, total, input_precision=PRECISION)
         bias_total += tl.sum(a.to(tl.float32), 1)
     where = (image * tl.num_programs(1) + split) * OUT
-    at = sums + (where + outs[:, None]) * IN + ins[None, :]
+    at = sums + where * IN + outs[:, None] * IN + ins[None, :]
     inside = (outs < OUT)[:, None] & (ins < IN)[None, :]
     tl.store(at, tl.load(at, mask=inside, other=0.0) + total, mask=inside)
     if tl.program_id(0) % tiles == 0:
-        at = bias_sums + where + outs
-        tl.store(at, tl.load(at, mask=outs < OUT, other=0.0) + bias_total, mask=outs < OUT)
+        bias_at = bias_sums + where + outs
+        before = tl.load(bias_at, mask=outs < OUT, other=0.0)
+        tl.store(bias_at, before + bias_total, mask=outs < OUT)

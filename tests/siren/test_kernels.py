@@ -117,3 +117,76 @@ def test_on_a_gpu_the_field_takes_the_kernels_until_they_are_switched_off(
     monkeypatch.setenv("PERIGAN_KERNELS", "0")
     for a, b in zip(fast, field(points, directions), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+HALF, SINGLE = "*fp16", "*fp32"
+FORWARD = {"FEATURES": 3, "HIDDEN": 256, "DEPTH": 8, "VIEWS": True}
+KERNELS = {  # name -> its constants, besides tiles and precision
+    "forward_kernel": [
+        {**FORWARD, "SLOTS": 2, "SLOPES": False},
+        {**FORWARD, "SLOTS": 9, "SLOPES": True},
+    ],
+    "backward_kernel": [{"HIDDEN": 256, "PRODUCT": True, "HEADS_FROM": 3, "HEADS_TO": 4}],
+    "weight_gradient_kernel": [{"OUT": 256, "IN": 256}],
+}
+SCALARS = ("n", "offset", "chunk", "first", "last", "share")
+PRODUCTS = {"weights", "activations", "slopes", "following", "gradients", "inputs"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(KERNELS))
+@pytest.mark.parametrize(
+    ("capability", "memory", "half", "tiling"),
+    [
+        (90, 227, True, Tiling()),
+        (90, 227, False, Tiling(64, 64, 32, warps=4, stages=2)),
+        (80, 99, True, Tiling(64, 64, 32, warps=4, stages=2)),
+    ],
+)
+def test_kernels_compile_for_gpus_that_are_not_here(
+    name: str,
+    capability: int,
+    memory: int,
+    half: bool,
+    tiling: Tiling,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Down to machine code, in the shared memory that there is, with Hopper's own products."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from siren import kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    tiles = {"BLOCK_M": tiling.points, "BLOCK_N": tiling.channels, "BLOCK_K": tiling.inner}
+    if name == "weight_gradient_kernel":
+        tiles = {
+            "BLOCK_OUT": tiling.channels,
+            "BLOCK_IN": tiling.channels,
+            "BLOCK_P": tiling.inner,
+            "WIDE": not half,
+        }
+    kernel = getattr(kernels, name)
+    for constants in KERNELS[name]:
+        constants = {**constants, **tiles, "PRECISION": "ieee" if half else "tf32x3"}
+        if name == "forward_kernel":
+            constants["APPROXIMATE"] = half
+        signature, attributes = {}, {}
+        for index, argument in enumerate(kernel.arg_names):
+            if argument in constants:
+                signature[argument] = "constexpr"
+            elif argument in (*SCALARS, "image_stride", "gradients_stride", "inputs_stride"):
+                signature[argument] = "i32"
+            else:
+                kind = HALF if half and argument in PRODUCTS else SINGLE
+                signature[argument] = "*i32" if argument == "counts" else kind
+            if argument not in constants and argument not in SCALARS:
+                attributes[(index,)] = [["tt.divisibility", 16]]
+        source = ASTSource(kernel, signature, constants, attributes)
+        options = {"num_warps": tiling.warps, "num_stages": tiling.stages, "enable_fp_fusion": True}
+        compiled = triton.compile(source, GPUTarget("cuda", capability, 32), options)
+        assert compiled.metadata.shared <= memory * 1024
+        assert ("wgmma" in compiled.asm["ptx"]) == (capability == 90)
+        assert len(compiled.asm["cubin"]) > 1000

@@ -29,7 +29,7 @@ from torch import Tensor
 from benchmarks import stylegan
 from benchmarks.reference import reference_field, reference_render
 from benchmarks.timing import interleave
-from benchmarks.train_step import make_work, ratios, step_sides
+from benchmarks.train_step import Work, leave_empty, make_work, ratios, step_sides
 from curriculums import CelebA, stage_at
 from generators.pigan import PiGAN
 from inference.options import parse_device
@@ -198,8 +198,14 @@ class Bench:
         return sides
 
     def train_step(self) -> Numbers:
-        """A step of the CelebA curriculum: seconds, ratios, peak memory."""
+        """A step of the CelebA curriculum, untrained and with 57% of its samples empty."""
         work = make_work(self.device, {**self.sizes.step, "precision": "auto"})
+        numbers = {"untrained": self.step_numbers(work)}
+        leave_empty(work, 0.57)
+        return {**numbers, "57% empty": self.step_numbers(work)}
+
+    def step_numbers(self, work: Work) -> Numbers:
+        """Seconds, ratios, peak memory of a training step."""
         sides: dict[str, Callable[[], object]] = dict(step_sides(work, compiled=self.compiled))
         sides["without kernels"] = lambda: without_kernels(work.our_step)
         seconds = self.seconds(sides)

@@ -56,6 +56,7 @@ LIGHT = {"stages", "curriculums", "recipes"}  # no library at all: mistakes are 
 EXCEPTIONS = {
     ("ops/shapes.py", "jaxtyping"),
     ("rendering/surface.py", "skimage"),
+    ("siren/kernels.py", "triton"),  # only where a GPU asks for it
     ("discriminators/efficientnet.py", "timm"),  # where weights are read or downloaded
     ("discriminators/efficientnet.py", "safetensors"),
 }

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,55 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
         load_backbone(str(tmp_path / "cut.safetensors"))
 
 
-def test_offline_the_error_names_the_file_its_source_and_the_option(
+OFFLINE = "model.safetensors of timm/tf_efficientnet_lite0.*Hugging Face.*--backbone_weights"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of downloads, and a hub that nobody reaches or waits for."""
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for waiting in ("time.sleep", "socket.getaddrinfo", "socket.create_connection"):
+        monkeypatch.setattr(waiting, lambda *_, **__: pytest.fail("it waits for a network"))
+    monkeypatch.setattr(efficientnet, "hub_answers", lambda: False)
+    return tmp_path
+
+
+def test_offline_the_error_comes_at_once_and_names_the_file_and_the_option(hub: Path) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match=r"\(no answer in 3 s, no copy here\).*") as error:
+        load_backbone("timm")
+    assert re.search(OFFLINE, str(error.value))
+
+
+def test_offline_a_file_that_timm_has_kept_is_used(hub: Path, backbone: EfficientNetLite0) -> None:
+    timm = pytest.importorskip("timm")
+    state = timm.create_model("tf_efficientnet_lite0").state_dict() | whole_state(backbone)
+    folder = hub / "models--timm--tf_efficientnet_lite0.in1k"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("a" * 40)
+    (folder / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    save_file(state, folder / "snapshots" / ("a" * 40) / "model.safetensors")
+    loaded = load_backbone("timm").state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in loaded.items())
+
+
+def test_the_hub_is_asked_once_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    asked: list[float] = []
+
+    def metadata(url: str, *, timeout: float) -> None:
+        asked.append(timeout)
+        assert "timm/tf_efficientnet_lite0.in1k" in url
+        if len(asked) > 1:
+            raise OSError("no network")
+
+    monkeypatch.setattr(hub, "get_hf_file_metadata", metadata)
+    assert efficientnet.hub_answers() and not efficientnet.hub_answers()
+    assert asked == [efficientnet.PATIENCE] * 2
+
+
+def test_a_download_that_fails_names_the_file_its_source_and_the_option(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     timm = pytest.importorskip("timm")
@@ -268,9 +317,9 @@ def test_offline_the_error_names_the_file_its_source_and_the_option(
         raise OSError("no network")
 
     monkeypatch.setattr(timm, "create_model", refuse)
-    message = "model.safetensors of timm/tf_efficientnet_lite0.*Hugging Face.*--backbone_weights"
-    with pytest.raises(ValueError, match=message):
+    monkeypatch.setattr(efficientnet, "hub_answers", lambda: True)
+    with pytest.raises(ValueError, match=OFFLINE):
         load_backbone("timm")
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(ValueError, match="pip install timm.*" + message):
+    with pytest.raises(ValueError, match="pip install timm.*" + OFFLINE):
         efficientnet.download()

@@ -135,6 +135,10 @@ class EfficientNetLite0(nn.Module):
                 features.append(x)
         return features
 
+    def keep(self, count: int) -> None:
+        """Forget the blocks that only coarser features than the first `count` need."""
+        self.blocks = self.blocks[: ENDS[count - 1] + 1]
+
 
 def load_backbone(weights: str) -> EfficientNetLite0:
     """The network with weights from "timm", from a file, or "random", the same on every call.

@@ -55,6 +55,7 @@ EXCEPTIONS = {
     ("ops/shapes.py", "jaxtyping"),
     ("rendering/surface.py", "skimage"),
     ("discriminators/efficientnet.py", "timm"),  # where weights are read or downloaded
+    ("discriminators/efficientnet.py", "huggingface_hub"),
     ("discriminators/efficientnet.py", "safetensors"),
 }
 

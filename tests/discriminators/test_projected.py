@@ -167,6 +167,26 @@ def test_features_can_be_mixed_in_channels_alone_or_not_at_all() -> None:
         FeatureNetwork(weights="random", mixing="scale")
 
 
+def test_features_without_coarser_ones_are_cheaper_and_the_same() -> None:
+    def features(count: int) -> list[Tensor]:
+        torch.manual_seed(0)
+        network = FeatureNetwork(weights="random", channels=4, mixing="channels", num_scales=count)
+        assert len(network.backbone.blocks) == {2: 3, 4: 7}[count]
+        with torch.no_grad():
+            return network(pictures(64))
+
+    fine, whole = features(2), features(4)
+    assert len(fine) == 2
+    assert all(torch.equal(a, b) for a, b in zip(fine, whole, strict=False))
+
+
+def test_the_order_in_memory_changes_no_feature(backbone: EfficientNetLite0) -> None:
+    network = FeatureNetwork(weights="random", mixing="none")
+    with torch.no_grad():
+        for mine, theirs in zip(network(pictures(64)), backbone(pictures(64)), strict=True):
+            assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
 # -- heads
 
 
@@ -192,6 +212,19 @@ def test_classes_change_the_judgement() -> None:
         discriminator(images)
     with pytest.raises(ValueError, match="unconditional"):
         tiny()(images, label=torch.arange(3))
+
+
+def test_pictures_may_grow_up_to_the_size_that_they_are_enlarged_to() -> None:
+    discriminator = tiny().eval()
+    assert discriminator.image_sizes == (8, 16, 32, 64)
+    assert tiny(resolution=20).image_sizes == (8, 16, 20, 32, 64)
+    assert tiny(resolution=128).image_sizes == (128,)
+    small = pictures()
+    large = nn.functional.interpolate(small, 64, mode="bilinear")
+    assert torch.equal(discriminator(small).logits, discriminator(large).logits)
+    for size in (12, 128):
+        with pytest.raises(ValueError, match=f"of side 8, 16, 32, 64; got {size}x{size}"):
+            discriminator(pictures(size))
 
 
 def test_small_pictures_are_enlarged_and_large_ones_are_not() -> None:
@@ -266,7 +299,7 @@ OFFLINE = "model.safetensors of timm/tf_efficientnet_lite0.*Hugging Face.*--back
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of downloads, and a hub that nobody reaches or waits for."""
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     for waiting in ("time.sleep", "socket.getaddrinfo", "socket.create_connection"):
         monkeypatch.setattr(waiting, lambda *_, **__: pytest.fail("it waits for a network"))

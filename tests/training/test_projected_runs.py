@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from rank_workers import spawn, train_projected
 from safetensors.torch import save_file
 from tiny_runs import differences, run_files, tiny_curriculum, write_pictures
 
@@ -18,7 +19,8 @@ from training.distributed import World
 from training.losses import generator_loss
 from training.trainer import RunOptions, Trainer
 
-NAMES = ("FastGAN", "FastGANLite", "ProjectedStyleGAN2", "ToysFastGANLite")
+NAMES = ("FastGAN", "FastGANLite", "ProjectedStyleGAN2", "ProjectedPiGAN")
+TOYS = ("ToysFastGANLite", "ToysProjectedPiGAN")
 CPU = World(0, 1, torch.device("cpu"))
 SIZES = {"input_size": 64, "head_size": 64, "head_width": 8, "num_discs": 2, "channels": 4}
 KEYS = [
@@ -56,6 +58,13 @@ def train(curriculum: Curriculum, output: Path, n_steps: int, load: Path | None 
     return trainer
 
 
+def first_discriminator(curriculum: Curriculum) -> ProjectedDiscriminator:
+    """The discriminator that a run begins with."""
+    players, _ = build_players(stage_at(curriculum, 0), 0, CPU, torch.Generator())
+    assert isinstance(players.discriminator, ProjectedDiscriminator)
+    return players.discriminator
+
+
 def test_a_resumed_run_is_the_uninterrupted_one_and_saves_no_backbone(
     curriculum: Curriculum, tmp_path: Path
 ) -> None:
@@ -65,6 +74,25 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_saves_no_backbone(
     train(curriculum, tmp_path / "half", 4, tmp_path / "half")
     assert not differences(run_files(tmp_path / "whole"), run_files(tmp_path / "half"))
     state = read_file(tmp_path / "whole" / "discriminator.pth")["state_dict"]
+    assert state and not any("backbone" in name for name in state)
+
+
+def test_of_two_processes_each_has_its_features_and_heads_alone_are_exchanged(
+    curriculum: Curriculum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    spawn(train_projected, curriculum, tmp_path)
+    ours, theirs = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
+    trained = sum(p.numel() for p in ours["heads"])
+    frozen = sum(b.numel() for b in ours["features"].values())
+    assert ours["sent"].count(trained) == ours["sent"].count(ours["generator"]) == 2
+    assert max(ours["sent"]) == max(trained, ours["generator"]) < frozen
+    fresh = dict(first_discriminator(curriculum).feature_network.named_buffers())
+    for rank in (ours, theirs):
+        assert not any(rank["modes"])
+        assert differences(rank["features"], fresh) == []
+    assert differences(ours["heads"], theirs["heads"]) == []
+    state = read_file(tmp_path / "run" / "discriminator.pth")["state_dict"]
     assert state and not any("backbone" in name for name in state)
 
 
@@ -92,12 +120,18 @@ def test_top_k_ranks_pictures_by_their_mean_logit() -> None:
     assert generator_loss(logits, 1.0, "hinge") == -logits.mean()
 
 
-@pytest.mark.parametrize("name", NAMES)
+SMALL = {  # as published, but for the sizes that cost memory
+    **dict.fromkeys(("FastGAN", "FastGANLite"), "width=8"),
+    "ProjectedStyleGAN2": "channel_base=1024",
+    "ProjectedPiGAN": "hidden_dim=16",
+}
+
+
+@pytest.mark.parametrize("name", [*NAMES, *TOYS])
 def test_curricula_fit_their_networks(name: str) -> None:
     small: list[str] = []
-    if name != "ToysFastGANLite":  # as published, but for the sizes that cost memory
-        option = "channel_base=1024" if name == "ProjectedStyleGAN2" else "width=8"
-        small = ["backbone_weights=random", f"generator_options.{option}"]
+    if name in SMALL:
+        small = ["backbone_weights=random", f"generator_options.{SMALL[name]}"]
     curriculum = with_overrides(find_curriculum(name), small)
     stage = stage_at(curriculum, 0)
     players, _ = build_players(stage, 0, CPU, torch.Generator(), torch.Generator())
@@ -117,3 +151,39 @@ def test_curricula_have_the_originals_values() -> None:
         assert stage.diffaugment == ("color", "translation", "cutout")
         assert (stage.r1_lambda, stage.pl_lambda, stage.style_mixing) == (0, 0, 0)
         assert (stage.total_kimg, stage.ema_kimg) == (25_000, 20)
+
+
+@pytest.mark.parametrize(("size", "patch"), [(64, None), (256, 64)])
+def test_a_fields_large_pictures_are_judged_by_windows(size: int, patch: int | None) -> None:
+    curriculum = find_curriculum("ProjectedPiGAN", [f"img_size={size}", "batch_size=2"])
+    stage = stage_at(curriculum, 0)
+    assert (stage.img_size, stage.batch_size, stage.patch_size) == (size, 2, patch)
+    assert (stage.generator, stage.r1_lambda, stage.adversarial_loss) == ("PiGAN", 0, "hinge")
+
+
+def test_a_field_learns_from_what_features_see_of_its_windows(tmp_path: Path) -> None:
+    changes = [
+        f"dataset_path={str(write_pictures(tmp_path / 'pictures', size=128))!r}",
+        "backbone_weights=random",
+        f"discriminator_options={SIZES}",
+        "generator_options={'hidden_dim': 8, 'num_layers': 2, 'mapping_dim': 8}",
+        "num_steps=3",
+        "sample_images=2",
+    ]
+    sizes = ["img_size=128", "batch_size=2"]
+    curriculum = with_overrides(find_curriculum("ProjectedPiGAN", sizes), [*sizes, *changes])
+    trainer = Trainer(curriculum, RunOptions(tmp_path / "run"), CPU)
+    before = [p.clone() for p in trainer.state.players.generator.parameters()]
+    trainer.train_step()
+    moved = trainer.state.players.generator.parameters()
+    assert all(not torch.equal(a, b) for a, b in zip(before, moved, strict=True))
+    trainer.state.data.close()
+
+
+def test_of_toys_fields_and_pictures_have_the_same_features() -> None:
+    flat, turning = (stage_at(CURRICULA[name], 0) for name in TOYS)
+    assert flat.discriminator_options == turning.discriminator_options
+    assert (flat.backbone_weights, turning.backbone_weights) == ("random", "random")
+    own = stage_at(CURRICULA["Toys"], 0)
+    assert turning.generator_options == own.generator_options
+    assert (turning.r1_lambda, turning.adversarial_loss) == (0, "hinge")

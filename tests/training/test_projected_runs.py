@@ -8,12 +8,14 @@ import pytest
 import torch
 from rank_workers import spawn, train_projected
 from safetensors.torch import save_file
-from tiny_runs import differences, run_files, tiny_curriculum, write_pictures
+from tiny_runs import differences, run_files, run_main, tiny_curriculum, write_pictures
 
 from curriculums import CURRICULA, Curriculum, find_curriculum, stage_at, with_overrides
+from discriminators import efficientnet
 from discriminators.efficientnet import load_backbone
 from discriminators.projected import ProjectedDiscriminator
 from inference.checkpoint import read_file
+from training import diffaugment
 from training.build import build_discriminator, build_players, check_players
 from training.distributed import World
 from training.losses import generator_loss
@@ -104,6 +106,80 @@ def test_a_file_of_backbone_weights_is_used(curriculum: Curriculum, tmp_path: Pa
     assert isinstance(discriminator, ProjectedDiscriminator)
     stem = discriminator.feature_network.backbone.conv_stem.weight
     assert torch.equal(stem, weights["conv_stem.weight"])
+
+
+def as_command(curriculum: Curriculum, folder: Path) -> list[str]:
+    """train.py's arguments for a curriculum, and a run that is not there yet."""
+    file = folder / "curriculum.json"
+    file.write_text(json.dumps(curriculum))
+    return ["--curriculum", str(file), "--output_dir", str(folder / "run"), "--n_steps", "1"]
+
+
+def test_the_flag_wins_over_the_curriculum_and_the_run_remembers_the_file(
+    curriculum: Curriculum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {name: value + 0.5 for name, value in load_backbone("random").state_dict().items()}
+    file = tmp_path / "weights.safetensors"
+    save_file(weights, file)
+    read: list[Path] = []
+    original = efficientnet.read
+    monkeypatch.setattr(efficientnet, "read", lambda path: read.append(path) or original(path))
+    words = [*as_command(curriculum, tmp_path), "--eval_freq", "0", "--device", "cpu"]
+    assert run_main("train.py", [*words, "--backbone_weights", str(file)], monkeypatch) == 0
+    assert set(read) == {file}
+    record = read_file(tmp_path / "run" / "discriminator.pth")
+    assert record["arguments"]["backbone_weights"] == str(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--backbone_weights", "OTHER"], "holds another network than tf_efficientnet_lite0"),
+        (["--backbone_weights", "nowhere.pth"], "no such file: nowhere.pth; bring model.safet"),
+        (["--set", "label_dim=5"], "label_dim is 5, but"),
+        (["--set", "discriminator_options.input_size=72"], "multiple of 32 pixels"),
+        (["--set", "discriminator_options.head_size=1024"], "raise input_size, or lower head_size"),
+        (["--set", "img_size=16"], "FastGAN makes pictures of (32, 64"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_line_before_anything_is_written(
+    words: list[str],
+    message: str,
+    curriculum: Curriculum,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.save(torch.nn.Linear(2, 3).state_dict(), tmp_path / "other.pth")
+    words = [str(tmp_path / "other.pth") if word == "OTHER" else word for word in words]
+    assert run_main("train.py", [*as_command(curriculum, tmp_path), *words], monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert message in error.splitlines()[-1] and "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_changed_in_pictures_follows_from_the_runs_seed(
+    curriculum: Curriculum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, drawn = diffaugment.draw, []
+
+    def recorded(*arguments: Any) -> list[list[torch.Tensor]]:
+        drawn.append(draw(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(diffaugment, "draw", recorded)
+    found = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(found))  # which has nothing to say here
+        trainer = Trainer(curriculum, RunOptions(tmp_path / "run", seed=seed), CPU)
+        trainer.train_step()
+        trainer.state.data.close()
+        found.append(list(drawn))
+        drawn.clear()
+    first, again, other = found
+    assert len(first) == 3  # fakes and reals for the discriminator, fakes for the generator
+    assert differences(first, again) == []
+    assert differences(first, other) and differences(first[:1], first[1:2])
 
 
 def test_classes_without_labels_are_refused(tmp_path: Path, curriculum: Curriculum) -> None:

@@ -214,6 +214,26 @@ def test_classes_change_the_judgement() -> None:
         tiny()(images, label=torch.arange(3))
 
 
+@pytest.mark.parametrize("num_discs", [1, 2, 3, 4])
+@pytest.mark.parametrize("separable", [False, True])
+@pytest.mark.parametrize("label_dim", [0, 3])
+def test_every_variant_has_logits_from_each_of_its_heads(
+    label_dim: int, separable: bool, num_discs: int
+) -> None:
+    discriminator = tiny(label_dim=label_dim, separable=separable, num_discs=num_discs)
+    assert len(discriminator.heads) == num_discs
+    label = torch.arange(3) if label_dim else None
+    logits = discriminator(pictures(), label=label).logits
+    places = [25, 25, 25, 1][:num_discs]  # of 64 pixels, with heads that are deep for as many
+    assert logits.shape == (3, sum(places))
+    for i, part in enumerate(logits.split(places, dim=1)):
+        discriminator.zero_grad(set_to_none=True)
+        part.square().sum().backward(retain_graph=True)
+        for j, head in enumerate(discriminator.heads):
+            reached = [p.grad is not None and bool(p.grad.any()) for p in head.parameters()]
+            assert all(reached) if i == j else not any(reached)
+
+
 def test_pictures_may_grow_up_to_the_size_that_they_are_enlarged_to() -> None:
     discriminator = tiny().eval()
     assert discriminator.image_sizes == (8, 16, 32, 64)

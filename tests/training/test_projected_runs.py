@@ -108,6 +108,23 @@ def test_a_file_of_backbone_weights_is_used(curriculum: Curriculum, tmp_path: Pa
     assert torch.equal(stem, weights["conv_stem.weight"])
 
 
+@pytest.mark.parametrize("label_dim", [0, 3])
+@pytest.mark.parametrize("name", ["FastGAN", "FastGANLite", "StyleGAN2"])
+def test_every_generator_of_pictures_learns_from_what_features_see(
+    name: str, label_dim: int, curriculum: Curriculum, tmp_path: Path
+) -> None:
+    sizes = {"channel_base": 64, "channel_max": 8, "mapping_layers": 2, "w_dim": 6}
+    options = sizes if name == "StyleGAN2" else {"width": 2}
+    curriculum |= {"generator": name, "generator_options": options, "label_dim": label_dim}
+    trainer = Trainer(curriculum, RunOptions(tmp_path / "run"), CPU)
+    generator = trainer.state.players.generator
+    before = {name: p.clone() for name, p in generator.named_parameters()}
+    trainer.train_step()
+    trainer.state.data.close()
+    still = {name for name, p in generator.named_parameters() if torch.equal(p, before[name])}
+    assert not still
+
+
 def as_command(curriculum: Curriculum, folder: Path) -> list[str]:
     """train.py's arguments for a curriculum, and a run that is not there yet."""
     file = folder / "curriculum.json"

@@ -58,6 +58,7 @@ EXCEPTIONS = {
     ("rendering/surface.py", "skimage"),
     ("siren/kernels.py", "triton"),  # only where a GPU asks for it
     ("discriminators/efficientnet.py", "timm"),  # where weights are read or downloaded
+    ("discriminators/efficientnet.py", "huggingface_hub"),
     ("discriminators/efficientnet.py", "safetensors"),
 }
 

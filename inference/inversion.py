@@ -131,9 +131,11 @@ def fit_style(
     middle = average_style(generator) if start is None or schedule.prior else start
     first = middle if start is None else start.detach()
     first = first.expand(len(cameras), *first.shape[1:])
-    if schedule.prior and directions is None:
-        raise ValueError("a prior is of coordinates along directions: free offsets have none")
-    begun = coordinates(first - middle, directions) if schedule.prior else None
+    begun = None  # coordinates from the average
+    if schedule.prior:
+        if directions is None:
+            raise ValueError("a prior is of coordinates along directions: free offsets have none")
+        begun = coordinates(first - middle, directions)
     shape = first.shape if directions is None else (len(first), len(directions))
     x = torch.zeros(shape, device=first.device).requires_grad_()
     pose = cameras.yaw_pitch.detach().clone().requires_grad_(fit_pose)

@@ -207,13 +207,16 @@ class SirenField:
         network = self._network
         color_head = network.color_layer_linear[0]
         assert isinstance(color_head, nn.Linear)
+        inside = network.inside(points)
+        if inside is not None and inside.device.type == "cpu" and inside.all():
+            inside = None  # slices, which cost nothing, in place of picked points
         radiance, density = evaluate(
             network.encode(points),
             directions if network.view_direction else None,
             [*self._layers, self._color],
             (network.final_layer.weight, network.final_layer.bias),
             (color_head.weight, color_head.bias),
-            network.inside(points),
+            inside,
         )
         return radiance, density * network.density_gain
 

@@ -13,8 +13,16 @@ from torch import Tensor, nn
 
 from ops.registry import Registry
 from ops.shapes import Bool, Float
-from siren.blocks import EMPTY, evaluate_blocks
+from siren.blocks import (
+    EMPTY,
+    Affine,
+    Scene,
+    density_blocks,
+    evaluate_blocks,
+    prepare_scenes,
+)
 from siren.film import FilmLayer, affine, autocasting, initial_bound, sine_affine
+from siren.native import compiled
 
 FREQUENCY_SCALE, FREQUENCY_OFFSET = 15.0, 30.0  # raw style 0 means a frequency of 30
 
@@ -28,6 +36,7 @@ class SirenNetwork(nn.Module):
     default_box_side = 0.24
     default_grid_size = 0
     blocked = True  # take the CPU's fast path, which has no second derivatives
+    compiled = False  # on that path, let siren/native.cpp compute
 
     def __init__(
         self,
@@ -173,12 +182,13 @@ class SirenField:
         self._network = network
         self._layers = folded[:-1]
         self._color = folded[-1]
+        self._prepared: dict[tuple[torch.dtype, bool], list[Scene]] = {}
 
     def __call__(
         self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"]
     ) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 1"]]:
         """Colour in 0..1 and raw density."""
-        if self._network.blocked and points.device.type == "cpu" and not autocasting(points):
+        if self._takes_blocks:
             return self._in_blocks(points, directions)
         hidden = self._hidden(points)
         radiance, inside = self._radiance(hidden, directions), self._network.inside(points)
@@ -188,20 +198,50 @@ class SirenField:
 
     def density(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n 1"]:
         """Raw density without the colour branch."""
+        if self._takes_blocks and not torch.is_grad_enabled():
+            network = self._network
+            found = density_blocks(network.encode(points), network.inside(points), self._scenes())
+            return found * network.density_gain
         return self._density(self._hidden(points), points)
+
+    @property
+    def _takes_blocks(self) -> bool:
+        device = self._color[0].device
+        return self._network.blocked and device.type == "cpu"
+
+    def _scenes(self) -> list[Scene]:
+        """Weights ready for blocks, in the precision that is asked for; made once for each."""
+        network, weight = self._network, self._color[0]
+        dtype = weight.dtype
+        if autocasting(weight) and torch.get_autocast_dtype("cpu") == torch.bfloat16:
+            dtype = torch.bfloat16
+        kind = (dtype, network.compiled)
+        if kind not in self._prepared:
+            self._prepared[kind] = prepare_scenes(
+                [*self._layers, self._color],
+                *self._heads,
+                view_direction=network.view_direction,
+                dtype=dtype,
+                library=compiled() if network.compiled else None,
+            )
+        return self._prepared[kind]
+
+    @property
+    def _heads(self) -> tuple[Affine, Affine]:
+        density, color = self._network.final_layer, self._network.color_layer_linear[0]
+        assert isinstance(color, nn.Linear)
+        return (density.weight, density.bias), (color.weight, color.bias)
 
     def _in_blocks(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The same numbers, faster on a CPU and with first derivatives only."""
         network = self._network
-        color_head = network.color_layer_linear[0]
-        assert isinstance(color_head, nn.Linear)
         radiance, density = evaluate_blocks(
             network.encode(points),
             directions if network.view_direction else None,
             [*self._layers, self._color],
-            (network.final_layer.weight, network.final_layer.bias),
-            (color_head.weight, color_head.bias),
+            *self._heads,
             network.inside(points),
+            self._scenes(),
         )
         return radiance, density * network.density_gain
 

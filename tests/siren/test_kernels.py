@@ -61,9 +61,9 @@ def test_what_the_kernels_are_held_against_is_the_field() -> None:
     views = torch.nn.functional.normalize(torch.randn(2, 20, 3), dim=-1)
     color = network.color_layer_linear[0]
     assert isinstance(color, torch.nn.Linear)
-    heads = [(head.weight, head.bias) for head in (network.final_layer, color)]
+    density, radiance = ((head.weight, head.bias) for head in (network.final_layer, color))
     layers = [*field._layers, field._color]
-    found = kernel_trial.evaluate_plain(network.encode(points), views, layers, *heads)
+    found = kernel_trial.evaluate_plain(network.encode(points), views, layers, density, radiance)
     for a, b in zip(found, field(points, views), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 

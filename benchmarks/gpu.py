@@ -36,6 +36,7 @@ from inference.options import parse_device
 from rendering.cameras import Cameras
 from siren import fused, kernel_trial
 from siren.fused import Tiling
+from training import losses
 
 Numbers = dict[str, Any]
 
@@ -215,6 +216,25 @@ class Bench:
         peaks = {k: self.peak(side) for k, side in sides.items()}
         return {"seconds": seconds, **images, "ratio": ratios(seconds), "peak_mib": peaks}
 
+    def discriminator(self) -> Numbers:
+        """The discriminator's losses with R1, backward, with its weights in either layout."""
+        work = make_work(self.device, {**self.sizes.step, "precision": "auto"})
+        network, moment, real = work.ours.discriminator, work.moment, work.images
+        fake = torch.randn_like(real)
+
+        def step(layout: torch.memory_format) -> None:
+            network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+            images = real.clone().requires_grad_()
+            with self.autocast():
+                logits = [network(x, moment.alpha).logits.float() for x in (fake, images)]
+            penalty = losses.r1_penalty(logits[1], images, 1024.0)
+            (losses.fake_loss(logits[0]) + losses.real_loss(logits[1]) + penalty).backward()
+            network.zero_grad()
+
+        layouts = {"rows": torch.contiguous_format, "channels_last": torch.channels_last}
+        seconds = self.seconds({k: lambda v=v: step(v) for k, v in layouts.items()})
+        return {"ms": {k: 1e3 * s for k, s in seconds.items()}}
+
     def render(self) -> Numbers:
         """A picture of one latent: ours in half and full precision, the reference in both."""
         generator, size = self.pigan(), self.sizes.image_size
@@ -278,7 +298,7 @@ class Bench:
         return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-ROWS = ("ceilings", "kernels", "field", "train_step", "render", "stylegan")
+ROWS = ("ceilings", "kernels", "field", "train_step", "discriminator", "render", "stylegan")
 
 
 @contextmanager

@@ -127,8 +127,8 @@ ToysRayCond: Curriculum = (
 # Tri-planes on patches of 16 pixels, of pictures of 64.
 ToysEpiGRAF: Curriculum = VIEWS | {
     0: {"batch_size": 8, "img_size": 64, "gen_lr": 0.005, "disc_lr": 0.005},
-    4_500: {"batch_size": 8, "img_size": 64, "gen_lr": 0.002, "disc_lr": 0.002},
-    5_500: {},
+    3_600: {"batch_size": 8, "img_size": 64, "gen_lr": 0.002, "disc_lr": 0.002},
+    4_500: {},
     "latent_dim": 64,
     "num_steps": 12,
     "hierarchical_sample": False,
@@ -145,6 +145,8 @@ ToysEpiGRAF: Curriculum = VIEWS | {
         "channel_max": 64,
         "decoder_width": 32,
         "cube_scale": 0.5,
+        "density_gain": 10.0,
+        "bound_radius": 0.48,
         "use_noise": False,
     },
     "discriminator": "PatchDiscriminator",
@@ -152,6 +154,10 @@ ToysEpiGRAF: Curriculum = VIEWS | {
         "channel_base": 1024,
         "channel_max": 96,
         "condition_on_cameras": True,
+        # few and smooth waves: a short training has no time to learn many codes
+        "window_periods": 4.0,
+        "window_table_dim": 0,
+        "pose_periods": 4.0,
     },
     "patch_size": 16,
     "patch_options": {"anneal_kimg": 20},

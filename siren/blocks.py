@@ -8,7 +8,8 @@ It also skips, exactly, what teaches nothing: with the ReLU density clamp, a sam
 density has no weight in the picture, and the gradients of all four of its outputs are zero. Such
 points are left out before anything is recomputed.
 
-First derivatives only; where second ones are needed, `SirenField` takes the plain path.
+First derivatives only; where second ones are needed, `SirenField` takes the plain path. How
+products are rounded and who computes them is the business of `siren/layers.py`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,38 +18,104 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from siren.layers import SineLayer, add_outer
+from siren.native import Library
+
 EMPTY = -1e4  # raw density where nothing can be, whatever noise is added
 BLOCK = 2048  # points at once: a layer of 64 to 256 channels is 0.5 to 2 MB
 
 
+Affine = tuple[Tensor, Tensor]  # a weight and a bias
+
+
 class Scene(NamedTuple):
-    """One image's folded weights. Layers are (out, in) and (out,); the colour layer is the last.
+    """One image's folded weights, ready for blocks of its points."""
 
-    Its first three columns see the view direction, if there is one.
+    layers: list[SineLayer]  # the colour layer last; of it, what sees the activations
+    biases: list[Tensor]  # (out,) per layer
+    to_views: Tensor | None  # the colour layer's weight (out, 3) of the view direction
+    density: Affine
+    radiance: Affine
+
+
+class Sums(NamedTuple):
+    """Gradients of one image's weights, to be added to. Layers are (out, in) and (out,)."""
+
+    layers: list[Affine]
+    density: Affine
+    radiance: Affine
+
+
+def prepare_scenes(
+    layers: Sequence[Affine],
+    density_head: Affine,
+    radiance_head: Affine,
+    *,
+    view_direction: bool,
+    dtype: torch.dtype,
+    library: Library | None = None,
+) -> list[Scene]:
+    """Every image's weights from folded ones, with products of `dtype`.
+
+    `layers` hold a folded weight (batch, out, in) and bias (batch, 1, out) per FiLM layer, the
+    colour layer last; its first three columns see the view direction, if there is one. Heads are
+    shared by the batch.
     """
-
-    layers: list[tuple[Tensor, Tensor]]
-    density: tuple[Tensor, Tensor]
-    radiance: tuple[Tensor, Tensor]
+    offset = 3 if view_direction else 0
+    density, radiance = (
+        (head[0].detach(), head[1].detach()) for head in (density_head, radiance_head)
+    )
+    scenes = []
+    for i in range(len(layers[0][0])):
+        weights = [weight[i].detach() for weight, _ in layers]
+        to_views = weights[-1][:, :3] if view_direction else None
+        weights[-1] = weights[-1][:, offset:]
+        ready = [
+            SineLayer(weight, first=k == 0, dtype=dtype, library=library)
+            for k, weight in enumerate(weights)
+        ]
+        biases = [bias[i, 0].detach() for _, bias in layers]
+        scenes.append(Scene(ready, biases, to_views, density, radiance))
+    return scenes
 
 
 def evaluate_blocks(
     x: Tensor,
     directions: Tensor | None,
-    layers: Sequence[tuple[Tensor, Tensor]],
-    density_head: tuple[Tensor, Tensor],
-    radiance_head: tuple[Tensor, Tensor],
+    layers: Sequence[Affine],
+    density_head: Affine,
+    radiance_head: Affine,
     inside: Tensor | None = None,
+    scenes: Sequence[Scene] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Radiance (batch, n, 3) in 0..1 and linear density (batch, n, 1) of encoded points x.
 
-    `layers` hold a folded weight (batch, out, in) and bias (batch, 1, out) per FiLM layer, the
-    colour layer last; heads are shared by the batch. Points that are not `inside` (batch, n) are
-    not evaluated: their radiance is 0 and their density EMPTY.
+    `layers` and heads are those that `prepare_scenes` made `scenes` of, which it does here where
+    they are not given: they get the gradients. Points that are not `inside` (batch, n) are not
+    evaluated: their radiance is 0 and their density EMPTY.
     """
+    if scenes is None:
+        scenes = prepare_scenes(
+            layers,
+            density_head,
+            radiance_head,
+            view_direction=directions is not None,
+            dtype=x.dtype,
+        )
     flat = [tensor for pair in (*layers, density_head, radiance_head) for tensor in pair]
-    result = _BlockedSiren.apply(x, directions, inside, *flat)
+    result = _BlockedSiren.apply(x, directions, inside, scenes, *flat)
     return result  # pyright: ignore[reportReturnType]
+
+
+@torch.no_grad()
+def density_blocks(x: Tensor, inside: Tensor | None, scenes: Sequence[Scene]) -> Tensor:
+    """The density of `evaluate_blocks` alone, without gradients and without the colour layer."""
+    density = x.new_full((*x.shape[:2], 1), EMPTY)
+    with torch.autocast(x.device.type, enabled=False):
+        for i, scene in enumerate(scenes):
+            for rows in _rows(x, inside, i):
+                density[i, rows] = _head(_hidden_block(x[i, rows], scene), scene.density)
+    return density
 
 
 class _BlockedSiren(torch.autograd.Function):
@@ -58,21 +125,21 @@ class _BlockedSiren(torch.autograd.Function):
         x: Tensor,
         directions: Tensor | None,
         inside: Tensor | None,
+        scenes: Sequence[Scene],
         *flat: Tensor,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, directions, inside, *flat)
+        ctx.scenes = scenes
         batch, n, _ = x.shape
         radiance, density = x.new_zeros(batch, n, 3), x.new_full((batch, n, 1), EMPTY)
-        for i in range(batch):
-            scene = _scene(flat, i)
-            for rows in _blocks(n) if inside is None else _picked_blocks(inside[i]):
-                views = None if directions is None else directions[i, rows]
-                hidden, color = _forward_block(x[i, rows], views, scene)
-                to_density, to_radiance = scene.density, scene.radiance
-                density[i, rows] = torch.addmm(to_density[1], hidden, to_density[0].t())
-                radiance[i, rows] = torch.addmm(
-                    to_radiance[1], color, to_radiance[0].t()
-                ).sigmoid_()
+        with torch.autocast(x.device.type, enabled=False):
+            for i, scene in enumerate(scenes):
+                for rows in _rows(x, inside, i):
+                    views = None if directions is None else directions[i, rows]
+                    hidden = _hidden_block(x[i, rows], scene)
+                    color = scene.layers[-1].sine(hidden, _color_start(views, scene))
+                    density[i, rows] = _head(hidden, scene.density)
+                    radiance[i, rows] = _head(color, scene.radiance).sigmoid_()
         return radiance, density
 
     @staticmethod
@@ -91,14 +158,14 @@ class _BlockedSiren(torch.autograd.Function):
         if inside is not None:
             teaches &= inside
         for i in range(len(x)):
-            scene, sums_i = _scene(flat, i), _scene(sums, i)
+            sums_i = _sums(sums, i)
             for rows in _picked_blocks(teaches[i]):
                 to_points, to_views = _backward_block(
                     x[i, rows],
                     None if directions is None else directions[i, rows],
                     grad_radiance[i, rows],
                     grad_density[i, rows],
-                    scene,
+                    ctx.scenes[i],
                     sums_i,
                     points_too=want_x,
                 )
@@ -106,14 +173,19 @@ class _BlockedSiren(torch.autograd.Function):
                     grad_x[i, rows] = to_points
                 if grad_views is not None and to_views is not None:
                     grad_views[i, rows] = to_views
-        return grad_x, grad_views, None, *sums
+        return grad_x, grad_views, None, None, *sums
 
 
-def _scene(flat: Sequence[Tensor], i: int) -> Scene:
-    """The i-th image's part of the flat list of tensors; views, so that sums can be added to."""
+def _sums(flat: Sequence[Tensor], i: int) -> Sums:
+    """The i-th image's part of the flat list of tensors, as views."""
     pairs = list(zip(flat[::2], flat[1::2], strict=True))
     layers = [(weight[i], bias[i, 0]) for weight, bias in pairs[:-2]]
-    return Scene(layers, pairs[-2], pairs[-1])
+    return Sums(layers, pairs[-2], pairs[-1])
+
+
+def _rows(x: Tensor, inside: Tensor | None, i: int) -> Iterator[slice] | Iterator[Tensor]:
+    """The i-th image's points that are to be evaluated, a block at a time."""
+    return _blocks(x.shape[1]) if inside is None else _picked_blocks(inside[i])
 
 
 def _blocks(n: int) -> Iterator[slice]:
@@ -126,19 +198,24 @@ def _picked_blocks(mask: Tensor) -> Iterator[Tensor]:
     return (picked[rows] for rows in _blocks(len(picked)))
 
 
-def _forward_block(x: Tensor, views: Tensor | None, scene: Scene) -> tuple[Tensor, Tensor]:
-    """Activations ahead of the density head and of the radiance head."""
-    for weight, bias in scene.layers[:-1]:
-        x = torch.addmm(bias, x, weight.t()).sin_()
-    return x, _color_phase(x, views, scene).sin_()
+def _hidden_block(x: Tensor, scene: Scene) -> Tensor:
+    """Activations ahead of the density head and the colour layer."""
+    for layer, bias in zip(scene.layers[:-1], scene.biases[:-1], strict=True):
+        x = layer.sine(x, bias)
+    return x
 
 
-def _color_phase(hidden: Tensor, views: Tensor | None, scene: Scene) -> Tensor:
-    weight, bias = scene.layers[-1]
-    if views is None:
-        return torch.addmm(bias, hidden, weight.t())
-    phase = torch.addmm(bias, views, weight[:, :3].t())
-    return phase.addmm_(hidden, weight[:, 3:].t())
+def _color_start(views: Tensor | None, scene: Scene) -> Tensor:
+    """What the colour layer's phase has besides the activations' product."""
+    if views is None or scene.to_views is None:
+        return scene.biases[-1]
+    return torch.addmm(scene.biases[-1], views, scene.to_views.t())
+
+
+def _head(x: Tensor, head: Affine) -> Tensor:
+    """A linear head, in its own precision."""
+    weight, bias = head
+    return torch.addmm(bias, x.to(weight.dtype), weight.t())
 
 
 def _backward_block(
@@ -147,41 +224,41 @@ def _backward_block(
     grad_radiance: Tensor,
     grad_density: Tensor,
     scene: Scene,
-    sums: Scene,
+    sums: Sums,
     *,
     points_too: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Recompute a block, add its share to the gradient sums, and return those of its inputs."""
     inputs, slopes = [x], []
-    for weight, bias in scene.layers[:-1]:
-        phase = torch.addmm(bias, inputs[-1], weight.t())
-        inputs.append(phase.sin())
-        slopes.append(phase.cos_())
-    phase = _color_phase(inputs[-1], views, scene)
-    color = phase.sin()
-    radiance = torch.addmm(scene.radiance[1], color, scene.radiance[0].t()).sigmoid_()
+    starts = [*scene.biases[:-1], _color_start(views, scene)]
+    for layer, start in zip(scene.layers, starts, strict=True):
+        activations, slope = layer.sine_and_cosine(inputs[-1], start)
+        inputs.append(activations)
+        slopes.append(slope)
+    color, hidden = inputs[-1].to(x.dtype), inputs[-2].to(x.dtype)
+    radiance = _head(color, scene.radiance).sigmoid_()
 
     grad = grad_radiance * (radiance - radiance * radiance)  # through the sigmoid
-    _add_outer(sums.radiance, grad, color)
-    grad = torch.mm(grad, scene.radiance[0]).mul_(phase.cos_())
-    offset = 0 if views is None else 3
-    weight, (weight_sum, bias_sum) = scene.layers[-1][0], sums.layers[-1]
-    _add_outer((weight_sum[:, offset:], bias_sum), grad, inputs[-1])
+    _add_affine(sums.radiance, grad, color)
+    _add_affine(sums.density, grad_density, hidden)
+    grad = torch.mm(grad, scene.radiance[0]).mul_(slopes[-1])
+    weight_sum, bias_sum = sums.layers[-1]
     to_views = None
-    if views is not None:
+    if views is not None and scene.to_views is not None:
         weight_sum[:, :3].addmm_(grad.t(), views)
-        to_views = grad @ weight[:, :3]
-    _add_outer(sums.density, grad_density, inputs[-1])
-    grad = torch.mm(grad, weight[:, offset:]).addmm_(grad_density, scene.density[0])
-    for k in reversed(range(len(slopes))):
+        weight_sum = weight_sum[:, 3:]
+        to_views = grad @ scene.to_views
+    _add_affine((weight_sum, bias_sum), grad, inputs[-2])
+    grad = scene.layers[-1].back(grad).addmm_(grad_density, scene.density[0])
+    for k in reversed(range(len(slopes) - 1)):
         grad.mul_(slopes[k])
-        _add_outer(sums.layers[k], grad, inputs[k])
+        _add_affine(sums.layers[k], grad, inputs[k])
         if k > 0 or points_too:
-            grad = grad @ scene.layers[k][0]
+            grad = scene.layers[k].back(grad)
     return (grad if points_too else None), to_views
 
 
-def _add_outer(sums: tuple[Tensor, Tensor], grad: Tensor, inputs: Tensor) -> None:
+def _add_affine(sums: Affine, grad: Tensor, inputs: Tensor) -> None:
     """Add a block's gradient of an affine map's weight and bias."""
-    sums[0].addmm_(grad.t(), inputs)
+    add_outer(sums[0], grad, inputs)
     sums[1].add_(grad.sum(0))

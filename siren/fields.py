@@ -5,7 +5,8 @@ returns a `SirenField`, one scene per style, that the renderer calls as often as
 raw frequencies of every FiLM layer, then their phase shifts; the colour layer comes last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,18 @@ from torch import Tensor, nn
 
 from ops.registry import Registry
 from ops.shapes import Bool, Float
-from siren.blocks import EMPTY, evaluate_blocks
+from siren.blocks import (
+    EMPTY,
+    Affine,
+    Scene,
+    density_blocks,
+    evaluate_blocks,
+    prepare_scenes,
+)
 from siren.film import FilmLayer, affine, autocasting, initial_bound, sine_affine
+from siren.fused import density_fused, evaluate_fused
+from siren.kernel_trial import usable
+from siren.native import compiled
 
 FREQUENCY_SCALE, FREQUENCY_OFFSET = 15.0, 30.0  # raw style 0 means a frequency of 30
 
@@ -27,7 +38,8 @@ class SirenNetwork(nn.Module):
     default_hidden_dim = 256
     default_box_side = 0.24
     default_grid_size = 0
-    blocked = True  # take the CPU's fast path, which has no second derivatives
+    blocked = True  # take the device's fast path, which has no second derivatives
+    compiled = False  # on a CPU, let siren/native.cpp compute
 
     def __init__(
         self,
@@ -173,13 +185,16 @@ class SirenField:
         self._network = network
         self._layers = folded[:-1]
         self._color = folded[-1]
+        self._prepared: dict[tuple[torch.dtype, bool], list[Scene]] = {}
 
     def __call__(
         self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"]
     ) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 1"]]:
         """Colour in 0..1 and raw density."""
-        if self._network.blocked and points.device.type == "cpu" and not autocasting(points):
-            return self._in_blocks(points, directions)
+        if self._takes_blocks:
+            return self._fast(points, directions, partial(evaluate_blocks, scenes=self._scenes()))
+        if self._network.blocked and usable(points, self._layers):
+            return self._fast(points, directions, evaluate_fused)
         hidden = self._hidden(points)
         radiance, inside = self._radiance(hidden, directions), self._network.inside(points)
         if inside is not None:
@@ -188,22 +203,64 @@ class SirenField:
 
     def density(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n 1"]:
         """Raw density without the colour branch."""
+        network = self._network
+        if network.blocked and not torch.is_grad_enabled():
+            if self._takes_blocks:
+                x, inside = network.encode(points), self._inside(points)
+                return density_blocks(x, inside, self._scenes()) * network.density_gain
+            if usable(points, self._layers):
+                layers = [*self._layers, self._color]
+                density = density_fused(network.encode(points), layers, self._heads[0])
+                return self._bounded(density, points)
         return self._density(self._hidden(points), points)
 
-    def _in_blocks(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """The same numbers, faster on a CPU and with first derivatives only."""
+    @property
+    def _takes_blocks(self) -> bool:
+        return self._network.blocked and self._color[0].device.type == "cpu"
+
+    @property
+    def _heads(self) -> tuple[Affine, Affine]:
+        density, color = self._network.final_layer, self._network.color_layer_linear[0]
+        assert isinstance(color, nn.Linear)
+        return (density.weight, density.bias), (color.weight, color.bias)
+
+    def _scenes(self) -> list[Scene]:
+        """Weights ready for blocks, in the precision that is asked for; made once for each."""
+        network, weight = self._network, self._color[0]
+        dtype = weight.dtype
+        if autocasting(weight) and torch.get_autocast_dtype("cpu") == torch.bfloat16:
+            dtype = torch.bfloat16
+        kind = (dtype, network.compiled)
+        if kind not in self._prepared:
+            self._prepared[kind] = prepare_scenes(
+                [*self._layers, self._color],
+                *self._heads,
+                view_direction=network.view_direction,
+                dtype=dtype,
+                library=compiled() if network.compiled else None,
+            )
+        return self._prepared[kind]
+
+    def _fast(
+        self, points: Tensor, directions: Tensor, evaluate: Callable[..., tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """The same numbers, faster and with first derivatives only."""
         network = self._network
-        color_head = network.color_layer_linear[0]
-        assert isinstance(color_head, nn.Linear)
-        radiance, density = evaluate_blocks(
+        radiance, density = evaluate(
             network.encode(points),
             directions if network.view_direction else None,
             [*self._layers, self._color],
-            (network.final_layer.weight, network.final_layer.bias),
-            (color_head.weight, color_head.bias),
-            network.inside(points),
+            *self._heads,
+            self._inside(points),
         )
         return radiance, density * network.density_gain
+
+    def _inside(self, points: Tensor) -> Tensor | None:
+        """Which points are within bounds; None if all are known to be."""
+        inside = self._network.inside(points)
+        if inside is not None and inside.device.type == "cpu" and inside.all():
+            return None  # slices, which cost nothing, in place of picked points
+        return inside
 
     def _hidden(self, points: Tensor) -> Tensor:
         x = self._network.encode(points)
@@ -214,7 +271,10 @@ class SirenField:
         return x
 
     def _density(self, hidden: Tensor, points: Tensor) -> Tensor:
-        density = self._network.final_layer(hidden)
+        return self._bounded(self._network.final_layer(hidden), points)
+
+    def _bounded(self, density: Tensor, points: Tensor) -> Tensor:
+        """Raw density from the head's, with nothing beyond the bounds."""
         inside = self._network.inside(points)
         if inside is not None:
             density = torch.where(inside[..., None], density, EMPTY)

@@ -237,17 +237,17 @@ def test_without_gradients_the_values_are_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("blocked", "autocast", "taken"), [(True, False, 1), (False, False, 0), (True, True, 0)]
+    ("blocked", "autocast", "taken"), [(True, False, 1), (False, False, 0), (True, True, 1)]
 )
-def test_blocks_are_taken_on_a_cpu_in_full_precision(
+def test_blocks_are_taken_on_a_cpu_in_any_precision(
     blocked: bool, autocast: bool, taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, calls = tiny("TallSiren").float(), []
     original = blocks.evaluate_blocks
 
-    def count(*given: Any) -> Any:
+    def count(*given: Any, **named: Any) -> Any:
         calls.append(given)
-        return original(*given)
+        return original(*given, **named)
 
     monkeypatch.setattr("siren.fields.evaluate_blocks", count)
     inputs = [v.detach().float() for v in scene(network)]

@@ -5,7 +5,8 @@ returns a `SirenField`, one scene per style, that the renderer calls as often as
 raw frequencies of every FiLM layer, then their phase shifts; the colour layer comes last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -188,8 +189,10 @@ class SirenField:
         self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"]
     ) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 1"]]:
         """Colour in 0..1 and raw density."""
-        if self._takes_blocks:
-            return self._in_blocks(points, directions)
+        if self._network.blocked:
+            if points.device.type == "cpu":
+                evaluate = partial(evaluate_blocks, scenes=self._scenes())
+                return self._in_blocks(points, directions, evaluate)
         hidden = self._hidden(points)
         radiance, inside = self._radiance(hidden, directions), self._network.inside(points)
         if inside is not None:
@@ -198,52 +201,51 @@ class SirenField:
 
     def density(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n 1"]:
         """Raw density without the colour branch."""
-        if self._takes_blocks and not torch.is_grad_enabled():
-            network = self._network
+        network = self._network
+        if network.blocked and not torch.is_grad_enabled() and points.device.type == "cpu":
             found = density_blocks(network.encode(points), network.inside(points), self._scenes())
             return found * network.density_gain
         return self._density(self._hidden(points), points)
 
-    @property
-    def _takes_blocks(self) -> bool:
-        device = self._color[0].device
-        return self._network.blocked and device.type == "cpu"
+    def _in_blocks(
+        self, points: Tensor, directions: Tensor, evaluate: Callable[..., tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """The same numbers, faster and with first derivatives only."""
+        network = self._network
+        inside = network.inside(points)
+        if inside is not None and inside.all():
+            inside = None  # slices, which cost nothing, in place of picked points
+        radiance, density = evaluate(
+            network.encode(points),
+            directions if network.view_direction else None,
+            [*self._layers, self._color],
+            *self._heads(),
+            inside,
+        )
+        return radiance, density * network.density_gain
 
-    def _scenes(self) -> list[Scene]:
-        """Weights ready for blocks, in the precision that is asked for; made once for each."""
-        network, weight = self._network, self._color[0]
-        dtype = weight.dtype
-        if autocasting(weight) and torch.get_autocast_dtype("cpu") == torch.bfloat16:
-            dtype = torch.bfloat16
-        kind = (dtype, network.compiled)
-        if kind not in self._prepared:
-            self._prepared[kind] = prepare_scenes(
-                [*self._layers, self._color],
-                *self._heads,
-                view_direction=network.view_direction,
-                dtype=dtype,
-                library=compiled() if network.compiled else None,
-            )
-        return self._prepared[kind]
-
-    @property
     def _heads(self) -> tuple[Affine, Affine]:
         density, color = self._network.final_layer, self._network.color_layer_linear[0]
         assert isinstance(color, nn.Linear)
         return (density.weight, density.bias), (color.weight, color.bias)
 
-    def _in_blocks(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """The same numbers, faster on a CPU and with first derivatives only."""
-        network = self._network
-        radiance, density = evaluate_blocks(
-            network.encode(points),
-            directions if network.view_direction else None,
-            [*self._layers, self._color],
-            *self._heads,
-            network.inside(points),
-            self._scenes(),
-        )
-        return radiance, density * network.density_gain
+    def _scenes(self) -> list[Scene]:
+        """Weights ready for blocks, in the precision that is asked for; made once for each.
+
+        Of the 16-bit kinds only bf16 is fast on a CPU: with fp16, products keep full precision.
+        """
+        network, weight = self._network, self._color[0]
+        half = autocasting(weight) and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        kind = (torch.bfloat16 if half else weight.dtype, network.compiled)
+        if kind not in self._prepared:
+            self._prepared[kind] = prepare_scenes(
+                [*self._layers, self._color],
+                *self._heads(),
+                view_direction=network.view_direction,
+                dtype=kind[0],
+                library=compiled() if network.compiled else None,
+            )
+        return self._prepared[kind]
 
     def _hidden(self, points: Tensor) -> Tensor:
         x = self._network.encode(points)

@@ -23,6 +23,7 @@ from recipes.toys import (
     ToysEpiGRAF,
     ToysFastGANLite,
     ToysGPU,
+    ToysProjectedPiGAN,
     ToysRayCond,
     ToysStyleGAN2,
 )
@@ -171,6 +172,7 @@ CURRICULA: dict[str, Curriculum] = {
     "ToysEpiGRAF": ToysEpiGRAF,
     "ToysRayCond": ToysRayCond,
     "ToysFastGANLite": ToysFastGANLite,
+    "ToysProjectedPiGAN": ToysProjectedPiGAN,
 } | {name: recipe() for name, recipe in RECIPES.items()}
 
 

@@ -197,7 +197,8 @@ def _with_labels(notes: Annotations, names: list[str], labels: list[Any]) -> Ann
         kinds = [f"{n} numbers" if n else "a class number" for n in (sizes[0], sizes[odd])]
         raise ValueError(
             f"{where} of {names[0]!r} is {kinds[0]}, and that of {names[odd]!r} {kinds[1]}: all "
-            "must be class numbers (integers), one-hot vectors of one length, or cameras"
+            "must be class numbers (integers), one-hot vectors of one length, or cameras of "
+            f"{CAMERA_NUMBERS} numbers"
         )
     if not sizes[0]:
         return replace(notes, labels=np.array(labels, np.int64), num_classes=max(labels) + 1)
@@ -293,7 +294,7 @@ def _values(
     if missing:
         raise ValueError(
             f"{where} has {len(values)} entries for {len(files.names)} images; it lacks "
-            f"{len(missing)} of the images: {some(missing)}"
+            f"{len(missing)} of the images: {some(missing)}; add them, or take these images away"
         )
     return [values[i] for i in range(len(files.names))]
 

@@ -9,12 +9,14 @@ The style starts at the average. In small pictures, eight trials of 100 steps, a
 best two, find a way from there, and the best is fitted in 400 steps, along the directions in which
 the generator's own styles differ, so that the sides that the picture does not show fit it as well;
 --style_space free fits every number of the style by itself, in 700 steps from the average, as the
-original does. The camera is the one that pictures are shown from, or at --yaw and --pitch beside
-it, or found among those of training and fitted along with the style (--fit_pose): then the trials
-are 24 cameras of 25 steps, 8 of 50 and 3 of 100, and a few degrees may stay in doubt, for another
-style seen from there can look the same. --pivotal_steps goes on by changing the generator's weights
-until they show the picture at that style. --edit is all of it, for a real picture to be seen from
-other sides: the camera is found unless it is given, and the weights are tuned.
+original does. A generator without geometry turns only pictures like its own: its styles are kept
+near the average (--prior). The camera is the one that pictures are shown from, or at --yaw and
+--pitch beside it, or found among those of training and fitted along with the style (--fit_pose):
+then the trials are 24 cameras of 25 steps, 8 of 50 and 3 of 100, and a few degrees may stay in
+doubt, for another style seen from there can look the same. --pivotal_steps goes on by changing the
+generator's weights until they show the picture at that style. --edit is all of it, for a real
+picture to be seen from other sides: the camera is found unless it is given, and the weights are
+tuned.
 
 Writes gt.png, the picture as it is fitted; <step>.png, the fit and seven views beside it along the
 way; latent.npz, the style with its camera, which the render scripts take with --latent in place of
@@ -50,6 +52,7 @@ from inference.inversion_options import (
     add_style,
     add_tuning,
     expand_edit,
+    expand_prior,
     schedule_of,
 )
 from inference.latents import check_styles, load_cameras, load_latents, save_latents
@@ -150,6 +153,7 @@ def prepare(args: argparse.Namespace) -> tuple[Task, Curriculum]:
     """Read everything that is needed, and refuse what cannot work, before any work."""
     ema = None if args.ema == "none" else args.ema
     generator, curriculum = load_generator(args.path, args.device, ema)
+    expand_prior(args, generator)
     shown = find_curriculum(args.curriculum) if args.curriculum else curriculum
     stage = stage_at(shown, checkpoint_step(args.path))
     own = generator.resolution
@@ -224,6 +228,7 @@ def fit(task: Task, args: argparse.Namespace) -> tuple[Tensor, Cameras]:
             directions,
             fit_pose=args.fit_pose,
             rounds=POSE_ROUNDS if camera is None else STYLE_ROUNDS,
+            prior=schedule.prior,
             start=start,
         )
         if along and args.noise is None:

@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     add_model(parser)
     add = parser.add_argument
     add("--interpolation", choices=KINDS, default="linear",
-        help="straight from style to style, or a smooth curve (linear)")  # fmt: skip
+        help="straight from style to style, a smooth curve, or StyleGAN's (linear)")  # fmt: skip
     add("--w_frames", type=positive, metavar="N", help="frames from each seed to the next")
     add_layers(parser, "beside the colours")
     add_film(parser)

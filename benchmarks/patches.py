@@ -4,11 +4,12 @@
   PYTHONPATH=. python benchmarks/patches.py --device cuda --patch_size 64 --planes 256 --steps 48
 
 Both players are EpiGRAF's, the discriminator as deep for all. Whole images stop at --largest_whole
-pixels. Memory is the peak on a GPU; elsewhere it is what the step keeps for its backward passes.
-Needs matplotlib for the plot; prints JSON.
+pixels. Memory is the peak on a GPU; elsewhere it is what the step keeps for its backward passes,
+and seconds are those that the process computes. Needs matplotlib for the plot; prints JSON.
 """
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,8 @@ def main() -> None:
         match = Match(args, size, args.patch_size if kind == "patches" else None)
         device = match.pictures.device
         megabytes = match.megabytes()
-        seconds = interleave({"step": match.step}, args.rounds, device)["step"]
+        clock = time.perf_counter if device.type == "cuda" else time.process_time
+        seconds = interleave({"step": match.step}, args.rounds, device, clock)["step"]
         row = {"kind": kind, "img_size": size, "megabytes": megabytes, "seconds": seconds}
         rows.append(row)
         rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}

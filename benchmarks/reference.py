@@ -6,6 +6,8 @@ gradients. Checked against our modules, and through them against the parity fixt
 tests/benchmarks.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -42,26 +44,31 @@ def reference_render(
     cameras: Cameras,
     settings: RenderSettings,
     rng: torch.Generator | None = None,
+    field: Callable[..., Tensor] = reference_field,  # may be a compiled one
 ) -> Tensor:
     """Pictures (batch, 3, size, size) in [-1, 1] of styles: coarse pass, fine pass, their union."""
     batch, size, samples = len(cameras), settings.resolution, settings.num_steps
     origins, directions = cameras.rays(size, size)
-    shape = (batch, size * size, samples)
-    u = torch.rand(shape, generator=rng) if settings.jitter else torch.full(shape, 0.5)
+    shape, device = (batch, size * size, samples), w.device
+
+    def uniform() -> Tensor:
+        return torch.rand(shape, generator=rng, device=device)
+
+    u = uniform() if settings.jitter else torch.full(shape, 0.5, device=device)
     t = stratified_depths(settings.ray_start, settings.ray_end, u)
 
     def evaluate(depths: Tensor) -> Tensor:
         points = origins[:, :, None] + directions[:, :, None] * depths[..., None]
         views = directions[:, :, None].expand_as(points)
-        out = reference_field(generator, w, points.flatten(1, 2), views.reshape(batch, -1, 3))
-        return out.reshape(*depths.shape, 4)
+        out = field(generator, w, points.flatten(1, 2), views.reshape(batch, -1, 3))
+        return out.float().reshape(*depths.shape, 4)
 
     outputs = evaluate(t)
     if settings.hierarchical:
         with torch.no_grad():
             weights = integrate(outputs, t, settings)[1] + 1e-5
-            u = torch.rand(shape, generator=rng) if settings.jitter else (
-                ((torch.arange(samples) + 0.5) / samples).expand(shape))  # fmt: skip
+            grid = (torch.arange(samples, device=device) + 0.5) / samples
+            u = uniform() if settings.jitter else grid.expand(shape)
             fine = importance_depths(t, weights, u)
         fine_outputs = evaluate(fine)
         t, order = torch.sort(torch.cat([fine, t], dim=-1), dim=-1)

@@ -14,13 +14,14 @@ def interleave(
     candidates: Mapping[str, Callable[[], object]],
     rounds: int,
     device: torch.device,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, float]:
     """Median seconds of each candidate, run in turns after one warm-up round.
 
-    With `time.process_time` for a clock, they are those that the process computes: neighbours do
+    On a CPU they are those that the process computes, if no `clock` says otherwise: neighbours do
     not count.
     """
+    clock = clock or clock_of(device)
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for round_number in range(rounds + 1):
         for name, run in candidates.items():
@@ -31,6 +32,11 @@ def interleave(
             if round_number > 0:
                 seconds[name].append(clock() - began)
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """What seconds are taken from."""
+    return time.process_time if device.type == "cpu" else time.perf_counter
 
 
 def report(benchmark: str, device: torch.device, numbers: Mapping[str, Any]) -> None:

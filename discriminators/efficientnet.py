@@ -8,7 +8,9 @@ unit variance, and the features are as lively as trained ones. The classifier's 
 import pickle
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from ops.shapes import Float
 
 NAME = "tf_efficientnet_lite0"
 FILE = f"model.safetensors of timm/{NAME}.in1k on the Hugging Face Hub"
+PATIENCE = 3  # seconds that the Hub has to answer
 EPSILON = 1e-3  # of batch normalisation
 # per stage: kernel, stride, expansion, channels, repeats
 BLOCKS = (
@@ -132,6 +135,10 @@ class EfficientNetLite0(nn.Module):
                 features.append(x)
         return features
 
+    def keep(self, count: int) -> None:
+        """Forget the blocks that only coarser features than the first `count` need."""
+        self.blocks = self.blocks[: ENDS[count - 1] + 1]
+
 
 def load_backbone(weights: str) -> EfficientNetLite0:
     """The network with weights from "timm", from a file, or "random", the same on every call.
@@ -171,21 +178,39 @@ def randomize(network: EfficientNetLite0) -> None:
 
 
 def download() -> Mapping[str, Tensor]:
-    """Weights through timm, which keeps them for the next time."""
+    """Weights through timm, which keeps them for the next time.
+
+    Without a connection what it kept is used, and if there is none, that is known at once.
+    """
     options = (
         "give the path of that file, or of timm's own .pth, with --backbone_weights "
         "(or 'random' for an untrained network)"
     )
     try:
         import timm
+        from huggingface_hub import constants
     except ModuleNotFoundError as error:
         raise ValueError(f"pip install timm to download {FILE}; or {options}") from error
+    online = hub_answers()
+    mode = nullcontext() if online else patch.object(constants, "HF_HUB_OFFLINE", True)
     try:
-        with warnings.catch_warnings():
+        with mode, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return timm.create_model(NAME, pretrained=True).state_dict()
     except Exception as error:  # the hub raises whatever it likes without a network
-        raise ValueError(f"cannot download {FILE} ({type(error).__name__}): {options}") from error
+        reason = type(error).__name__ if online else f"no answer in {PATIENCE} s, no copy here"
+        raise ValueError(f"cannot download {FILE} ({reason}): {options}") from error
+
+
+def hub_answers() -> bool:
+    """Whether the Hugging Face Hub can be asked; its own client finds out in about a minute."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        get_hf_file_metadata(hf_hub_url(f"timm/{NAME}.in1k", "config.json"), timeout=PATIENCE)
+    except Exception:  # whatever the reason, or HF_HUB_OFFLINE
+        return False
+    return True
 
 
 def read(path: Path) -> Mapping[str, Tensor]:

@@ -20,8 +20,6 @@ from ops.shapes import Float
 from rendering.cameras import Cameras, Patch
 
 CODE_DIM = 512  # numbers in the code of a window
-WINDOW_PERIODS, WINDOW_TABLE = 1000, 256  # how finely a window's numbers are told apart
-POSE_PERIODS = 64
 
 
 @DISCRIMINATORS.register("PatchDiscriminator")
@@ -35,7 +33,10 @@ class PatchDiscriminator(Discriminator):
         patch_size: int = 64,  # pixels per side of what it judges; powers of two
         label_dim: int = 0,  # classes, or numbers in a label vector; 0: no labels
         condition_on_patches: bool = True,  # whether it knows the window
+        window_periods: float = 1000.0,  # waves of the window's numbers, which lie in [0, 1]
+        window_table_dim: int = 256,  # numbers learned for each of so many steps of them; 0: none
         condition_on_cameras: bool = False,  # also judge whether a picture fits its camera
+        pose_periods: float = 64.0,  # waves of angles, which are counted in turns
         pose_raw: bool = False,  # whether it sees angles as they are beside their waves
         pose_drop_p: float = 0.0,  # share of the pose's features dropped in training
         pose_noise_std: float = 0.0,  # their noise in training, in the batch's own spread
@@ -65,7 +66,7 @@ class PatchDiscriminator(Discriminator):
         channels = [block_channels(size, channel_base, channel_max) for size in sizes]
         self.patches = self.hyper_network = self.pose = self.mapping_network = None
         if condition_on_patches:
-            self.patches = ScalarEncoder(3, multiplier=WINDOW_PERIODS, table_dim=WINDOW_TABLE)
+            self.patches = ScalarEncoder(3, multiplier=window_periods, table_dim=window_table_dim)
             self.hyper_network = MappingNetwork(
                 latent_dim=0,
                 label_dim=self.patches.out_dim,
@@ -74,7 +75,7 @@ class PatchDiscriminator(Discriminator):
             )
         if condition_on_cameras:
             self.pose = PoseEncoder(
-                multiplier=POSE_PERIODS,
+                multiplier=pose_periods,
                 use_raw=pose_raw,
                 drop_p=pose_drop_p,
                 noise_std=pose_noise_std,

@@ -25,6 +25,7 @@ LEAKY_SLOPE = 0.2
 HEAD_CHANNELS = {4: 512, 8: 512, 16: 256, 32: 128, 64: 64, 128: 64, 256: 32, 512: 16, 1024: 8}
 HEAD_END = 8  # nominal pixels per side of the last features of a head
 STRIDE = 32  # of the coarsest features: pictures must be a multiple of it
+SMALLEST = 8  # pixels per side of pictures that are worth enlarging
 MIXINGS = ("none", "channels", "scales")
 
 
@@ -41,6 +42,7 @@ class FeatureNetwork(nn.Module):
         channels: int = 64,  # of the finest mixed features
         expand: bool = True,  # whether coarser ones have more
         mixing: str = "scales",  # or only "channels", or "none"
+        num_scales: int = len(CHANNELS),  # how many are wanted, from the finest on
     ) -> None:
         super().__init__()
         if mixing not in MIXINGS:
@@ -58,6 +60,8 @@ class FeatureNetwork(nn.Module):
             pairs = zip(widths, self.channels, strict=True)
             mixers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
             self.mix_scales = freeze(mixers, persistent=True)
+        else:  # fine features need no coarser ones
+            self.backbone.keep(num_scales)
         self.eval()
 
     def train(self, mode: bool = True) -> "FeatureNetwork":
@@ -66,6 +70,8 @@ class FeatureNetwork(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """Features from fine to coarse; mixed over scales they are twice as large."""
+        if images.device.type == "cpu":  # depthwise convolutions are twice as fast in this order
+            images = images.contiguous(memory_format=torch.channels_last)
         features = self.backbone(images)
         if self.mix_channels is not None:
             features = self.channel_mixed(features)
@@ -74,7 +80,7 @@ class FeatureNetwork(nn.Module):
     def channel_mixed(self, features: list[Tensor]) -> list[Tensor]:
         """Every scale's features through its own random matrix."""
         assert self.mix_channels is not None
-        return [mix(x) for mix, x in zip(self.mix_channels, features, strict=True)]
+        return [mix(x) for mix, x in zip(self.mix_channels, features, strict=False)]
 
     def scale_mixed(self, features: list[Tensor]) -> list[Tensor]:
         """Each scale joined by the coarser ones, enlarged, through another random matrix."""
@@ -205,9 +211,13 @@ class ProjectedDiscriminator(Discriminator):
             raise ValueError(f"num_discs must lie in 1..{len(CHANNELS)}, got {num_discs}")
         self.size = resolution if patch_size is None else patch_size
         self.input_size = max(self.size, input_size)
-        self.image_sizes, self.label_dim = (self.size,), label_dim
+        self.image_sizes, self.label_dim = enlargeable(self.size, input_size), label_dim
         self.feature_network = FeatureNetwork(
-            weights=backbone_weights, channels=channels, expand=expand, mixing=mixing
+            weights=backbone_weights,
+            channels=channels,
+            expand=expand,
+            mixing=mixing,
+            num_scales=num_discs,
         )
         shift = 1 if mixing == "scales" else 2  # of the finest features: pictures are 2^shift wider
         self.heads = nn.ModuleList(
@@ -239,11 +249,12 @@ class ProjectedDiscriminator(Discriminator):
         label: Tensor | None = None,
         patch: Patch | None = None,
     ) -> Judgement:
-        """Judge pictures or windows; there is no progressive growing, `alpha` changes nothing."""
-        if images.shape[2:] != (self.size, self.size):
+        """Judge pictures or windows; no layer fades in, `alpha` changes nothing."""
+        height, width = images.shape[2:]
+        if height != width or height not in self.image_sizes:
             raise ValueError(
-                f"{type(self).__name__} takes pictures of {self.size} pixels,"
-                f" got {tuple(images.shape[2:])}"
+                f"{type(self).__name__} takes square pictures of side "
+                f"{', '.join(map(str, self.image_sizes))}; got {height}x{width}"
             )
         vectors = label_vectors(label, self.label_dim)
         logits = [
@@ -254,6 +265,14 @@ class ProjectedDiscriminator(Discriminator):
 
     def features(self, images: Float[Tensor, "batch 3 size size"]) -> list[Tensor]:
         """What the heads see, computed once: it needs memory for gradients only if pictures do."""
-        if self.size < self.input_size:
+        if images.shape[-1] < self.input_size:
             images = F.interpolate(images, size=self.input_size, mode="bilinear")
         return self.feature_network(images)
+
+
+def enlargeable(size: int, input_size: int) -> tuple[int, ...]:
+    """Sizes of pictures that are all seen as one size: those that stages may grow through."""
+    if size > input_size:
+        return (size,)
+    powers = (2**i for i in range(SMALLEST.bit_length() - 1, input_size.bit_length()))
+    return tuple(sorted({size, *powers}))

@@ -21,6 +21,7 @@ from rendering.settings import RenderSettings
 GENERATORS: Registry[type["Generator"]] = Registry("generator")
 
 AVERAGE_SEED, AVERAGE_SAMPLES, AVERAGE_BATCH = 0, 10_000, 1_000
+CLASS_SAMPLES = 256  # latents whose mean style is a class's average
 
 
 class Generator(nn.Module, ABC):
@@ -29,11 +30,13 @@ class Generator(nn.Module, ABC):
     `latent_dim` numbers in z; `label_dim` classes, 0 for none. `w_avg` is the mean style that
     truncation pulls towards, refreshed by `update_w_avg` whenever weights are stored. `resolution`
     is the side of its pictures where the network fixes it, None where the settings choose it.
-    `sees_cameras` says whether another camera is another picture.
+    `sees_cameras` says whether another camera is another picture; `truncates_by_class`, whether
+    scripts truncate a picture towards its own class's average.
     """
 
     resolution: int | None = None
     sees_cameras: bool = False
+    truncates_by_class: bool = False
     w_avg: Tensor
 
     def __init__(self, *, latent_dim: int, w_shape: tuple[int, ...], label_dim: int = 0) -> None:
@@ -68,14 +71,19 @@ class Generator(nn.Module, ABC):
         psi: float = 1.0,
         cutoff: int | None = None,
     ) -> Tensor:
-        """Styles of latents, pulled towards the average: w_avg + psi (w - w_avg).
+        """Styles of latents, truncated towards `w_avg` as `truncated` says."""
+        return self.truncated(self.style(z, label, cameras), self.w_avg, psi, cutoff)
+
+    def truncated(
+        self, w: Tensor, average: Tensor, psi: float = 1.0, cutoff: int | None = None
+    ) -> Tensor:
+        """Styles pulled towards the average of all or of each: average + psi (w - average).
 
         `cutoff` truncates only the first so many slots of a style that has a slot per layer.
         """
-        w = self.style(z, label, cameras)
         if psi == 1:
             return w
-        truncated = torch.lerp(self.w_avg.expand_as(w), w, psi)
+        truncated = torch.lerp(average.expand_as(w), w, psi)
         if cutoff is None:
             return truncated
         if w.ndim < 3:
@@ -110,6 +118,18 @@ class Generator(nn.Module, ABC):
             total += self.style(z, label, None).mean(0)
         self.w_avg.copy_(total / (AVERAGE_SAMPLES // AVERAGE_BATCH))
 
+    @torch.no_grad()
+    def class_average(self, label: Tensor, cameras: Cameras | None = None) -> Tensor:
+        """The mean style of each label: of 256 latents that are the same on every call."""
+        rng = torch.Generator().manual_seed(AVERAGE_SEED)
+        z = torch.randn(CLASS_SAMPLES, self.latent_dim, generator=rng).to(self.w_avg)
+        means = []
+        for i in range(len(label)):
+            own = label[i : i + 1].expand(CLASS_SAMPLES, *label.shape[1:])
+            seen = None if cameras is None else Cameras.cat([cameras[i]] * CLASS_SAMPLES)
+            means.append(self.style(z, own, seen).mean(0))
+        return torch.stack(means)
+
     def tracking(self) -> AbstractContextManager[None]:
         """Within, pictures also move averages that a generator keeps over what training sees."""
         return nullcontext()
@@ -133,10 +153,12 @@ class Generator(nn.Module, ABC):
 class RadianceGenerator(Generator):
     """A generator whose pictures are renderings of a field.
 
-    `bounds_radiance` says whether its field cannot leave the range of pictures.
+    `bounds_radiance` says whether its field cannot leave the range of pictures; `half_side` is half
+    the side of the cube around the origin that its scenes fill, None for no limit.
     """
 
     bounds_radiance: bool = True
+    half_side: float | None = None
     sees_cameras = True
 
     @abstractmethod

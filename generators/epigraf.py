@@ -51,6 +51,7 @@ class EpiGRAF(StyleGenerator, RadianceGenerator):
     """Styles have a slot per layer of the painter, then of the sphere background's network."""
 
     bounds_radiance = False
+    truncates_by_class = True
     mean_pose: Tensor
 
     def __init__(
@@ -74,7 +75,9 @@ class EpiGRAF(StyleGenerator, RadianceGenerator):
         decoder_width: int = 64,
         view_direction: bool = False,  # whether colours depend on where they are seen from
         coordinate_periods: float = 0.0,  # waves of the points for the decoder; 0: none
+        density_gain: float = 1.0,  # raw density's factor
         density_shift: float = 0.0,  # added to raw density
+        bound_radius: float = 0.0,  # beyond it nothing is; 0: unbounded. For scenes on white
         axes: str = "exact",  # projection on the planes; "eg3d": with its third plane's mistake
         background: str = "none",  # where the cube ends: one of BACKGROUNDS
         background_size: int | None = None,  # pixels that "plane" is brought to first; None: as is
@@ -133,6 +136,7 @@ class EpiGRAF(StyleGenerator, RadianceGenerator):
             mapping_layers=mapping_layers,
             mapping_lr_multiplier=mapping_lr_multiplier,
         )
+        self.half_side = cube_scale
         self.background, self.background_size = background, background_size
         self.background_steps, self.background_start = background_steps, background_start
         self.use_noise = use_noise
@@ -144,7 +148,9 @@ class EpiGRAF(StyleGenerator, RadianceGenerator):
             view_direction=view_direction,
             coordinate_periods=coordinate_periods,
             cube_scale=cube_scale,
+            density_gain=density_gain,
             density_shift=density_shift,
+            bound_radius=bound_radius,
             axes=axes,
         )
         self.register_buffer("mean_pose", torch.tensor([*mean_pose, 0.0]))

@@ -15,6 +15,7 @@ from ops.linear import EqualizedLinear
 from ops.registry import nearest
 from ops.shapes import Float
 from rendering.field import Background
+from siren.blocks import EMPTY
 
 # per plane the coordinates along its width and height. EG3D's published code has (z, x) for the
 # third, which is the second again: its weights depend on that
@@ -61,7 +62,9 @@ class TriPlaneDecoder(nn.Module):
         view_direction: bool = False,  # whether colours depend on where they are seen from
         coordinate_periods: float = 0.0,  # waves of the points themselves, too; 0: none
         cube_scale: float = 1.0,  # half the side of the cube that the planes span
+        density_gain: float = 1.0,  # raw density's factor: what makes small networks solid soon
         density_shift: float = 0.0,  # added to raw density
+        bound_radius: float = 0.0,  # beyond it nothing is; 0: unbounded. For scenes on white
         axes: str = "exact",  # how points are projected: a name of PLANE_AXES
     ) -> None:
         super().__init__()
@@ -72,7 +75,8 @@ class TriPlaneDecoder(nn.Module):
         if not cube_scale > 0:
             raise ValueError(f"cube_scale must be positive, got {cube_scale}")
         self.feature_dim, self.cube_scale, self.axes = feature_dim, cube_scale, axes
-        self.density_shift = density_shift
+        self.density_gain, self.density_shift = density_gain, density_shift
+        self.bound_radius = bound_radius
         self.twice_differentiable = False  # in the planes, at the price of gradients in points
         self.coordinates = None
         if coordinate_periods > 0:
@@ -103,7 +107,7 @@ class TriPlaneDecoder(nn.Module):
     ) -> tuple[Float[Tensor, "batch n hidden"], Float[Tensor, "batch n 1"]]:
         """Colours, or what `color` makes them of, and raw density."""
         y = self.layers(features)
-        return y[..., :-1], y[..., -1:] + self.density_shift
+        return y[..., :-1], self.density_gain * y[..., -1:] + self.density_shift
 
     def color(
         self, hidden: Float[Tensor, "batch n hidden"], directions: Float[Tensor, "batch n 3"]
@@ -131,11 +135,20 @@ class TriPlaneField:
     ) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 1"]]:
         """Colours, nominally in [-1, 1], and raw density."""
         hidden, density = self.decoder(self.decoder.features(self.planes, points))
-        return self.decoder.color(hidden, directions), density
+        return self.decoder.color(hidden, directions), self._bounded(density, points)
 
     def density(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n 1"]:
         """Raw density alone."""
-        return self.decoder(self.decoder.features(self.planes, points))[1]
+        density = self.decoder(self.decoder.features(self.planes, points))[1]
+        return self._bounded(density, points)
+
+    def _bounded(
+        self, density: Float[Tensor, "batch n 1"], points: Float[Tensor, "batch n 3"]
+    ) -> Float[Tensor, "batch n 1"]:
+        radius = self.decoder.bound_radius
+        if not radius:
+            return density
+        return torch.where(points.square().sum(-1, keepdim=True) <= radius**2, density, EMPTY)
 
 
 def _perceptron(widths: list[int]) -> nn.Sequential:

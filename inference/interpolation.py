@@ -1,11 +1,12 @@
-"""Closed curves through styles: straight from one to the next, or smoothly (periodic splines)."""
+"""Closed curves through styles: straight from one to the next, or smoothly (cubic splines)."""
 
 import torch
 from torch import Tensor
 
 from ops.shapes import Float
 
-KINDS = ("linear", "cubic")
+KINDS = ("linear", "cubic", "tiled")
+WRAPS = 2  # rounds before and after the one that is shown, of "tiled"
 
 
 def interpolate_loop(
@@ -14,7 +15,9 @@ def interpolate_loop(
     """Points of a closed curve through `keys`, which it passes at phases 0, 1, ... and again.
 
     A phase of len(keys) is back at the first key. "cubic" is the periodic cubic spline: its first
-    and second derivatives are continuous everywhere, also where the loop closes.
+    and second derivatives are continuous everywhere, also where the loop closes. "tiled" is what
+    StyleGAN's video script and its heirs have in its place: the middle one of five rounds of an
+    open spline (not a knot at its ends), which closes nearly as smoothly.
     """
     if kind not in KINDS:
         raise ValueError(f"interpolation must be one of {', '.join(KINDS)}, got {kind!r}")
@@ -25,10 +28,10 @@ def interpolate_loop(
     after = (before + 1) % count
     t = (phases - phases.floor())[:, None]
     values = (1 - t) * flat[before] + t * flat[after]
-    if kind == "cubic":
-        bend = _second_derivatives(flat)
-        s = 1 - t
-        values = values + ((s**3 - s) * bend[before] + (t**3 - t) * bend[after]) / 6
+    if kind != "linear":
+        bend = _second_derivatives(flat) if kind == "cubic" else _tiled_derivatives(flat)
+        s = 1 - t  # the last bend is where the loop closes
+        values = values + ((s**3 - s) * bend[before] + (t**3 - t) * bend[before + 1]) / 6
     return values.to(keys.dtype).reshape(len(phases), *keys.shape[1:])
 
 
@@ -42,8 +45,33 @@ def interpolate_line(
 
 
 def _second_derivatives(keys: Tensor) -> Tensor:
-    """Those of the spline at its keys: M[i-1] + 4 M[i] + M[i+1] = 6 (second difference)."""
+    """Those of the periodic spline at its keys and at the first again.
+
+    M[i-1] + 4 M[i] + M[i+1] = 6 (second difference).
+    """
+    matrix, bend = _equations(keys)
+    found = torch.linalg.solve(matrix, bend)
+    return torch.cat([found, found[:1]])
+
+
+def _tiled_derivatives(keys: Tensor) -> Tensor:
+    """Those of the open spline through five rounds, in the middle one and at its end.
+
+    Not a knot: at the second key and the last but one, the third derivative is continuous, too.
+    """
+    matrix, bend = _equations(keys.repeat(2 * WRAPS + 1, 1))
+    for end, step in ((0, 1), (-1, -1)):
+        bend[end] = 0
+        matrix[end] = 0
+        for place, weight in ((end, 1.0), (end + step, -2.0), (end + 2 * step, 1.0)):
+            matrix[end, place] = weight
+    first = WRAPS * len(keys)
+    return torch.linalg.solve(matrix, bend)[first : first + len(keys) + 1]
+
+
+def _equations(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrix and right sides of the second derivatives of a closed spline."""
     identity = torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
     neighbours = identity.roll(1, 0) + identity.roll(-1, 0)
     bend = keys.roll(1, 0) - 2 * keys + keys.roll(-1, 0)
-    return torch.linalg.solve(4 * identity + neighbours, 6 * bend)
+    return 4 * identity + neighbours, 6 * bend

@@ -5,7 +5,9 @@ falls in seven falls and noise on the style that dies down and carries it over b
 inversion). The offset is either free, a number for every number of the style, as there; or it has
 coordinates along the principal directions of the styles that the mapping network makes, in units of
 their spread. A picture shows one side, and free offsets buy a likeness of that side with a back
-that nobody has; among the natural directions, what fits one side fits the others.
+that nobody has; among the natural directions, what fits one side fits the others. A generator that
+has learned to turn pictures without any geometry does so only for styles like those it was trained
+on: there a `prior` keeps the coordinates near the average.
 
 What no style can say, the weights can learn: pivotal tuning (Roich et al. 2021) holds the fitted
 style and moves the weights around it.
@@ -47,6 +49,7 @@ class Schedule:
     decay_times: int = 7  # ... so many times in equal intervals, the last at the end
     noise: float = 0.03  # standard deviation of the noise on the coordinates, at first
     noise_share: float = 1.0  # share of the steps over which it fades to nothing
+    prior: float = 0.0  # times the mean square of the coordinates, from the average: adds to losses
 
 
 # the defaults of both kinds of coordinates; the original's are free
@@ -54,6 +57,7 @@ SCHEDULES = {
     "principal": Schedule(steps=400, lr=0.1, weight_decay=0.0, noise=0.6, noise_share=0.5),
     "free": Schedule(),
 }
+FLAT_PRIOR = 0.03  # of generators that see cameras and have no geometry
 
 
 def psnr(image: Tensor, target: Tensor) -> float:
@@ -95,6 +99,14 @@ def _draw_styles(generator: Generator, count: int, psi: float = 1.0) -> Tensor:
     return generator.mapping(z, label, psi=psi)
 
 
+def coordinates(
+    offset: Float[Tensor, "batch ..."], directions: Float[Tensor, "directions ..."]
+) -> Float[Tensor, "batch directions"]:
+    """Of offsets along orthogonal directions, in units of their lengths."""
+    flat = directions.flatten(1)
+    return offset.flatten(1) @ flat.T / flat.square().sum(1)
+
+
 def fit_style(
     generator: Generator,
     target: Float[Tensor, "1 3 height width"],
@@ -112,11 +124,18 @@ def fit_style(
     """Fit a style to the picture for each camera, and with `fit_pose` the cameras too.
 
     Every camera is a trial of its own, from the style(s) `start` or else the average. The offset
-    lies along `directions` (k, ...), or is free. Cameras keep field of view and distance. `rng`
-    draws the noise, on the CPU; `watch` is called after every step.
+    lies along `directions` (k, ...), or is free; only the former can have a prior. Cameras keep
+    field of view and distance. `rng` draws the noise, on the CPU; `watch` is called after every
+    step.
     """
-    first = average_style(generator) if start is None else start.detach()
+    middle = average_style(generator) if start is None or schedule.prior else start
+    first = middle if start is None else start.detach()
     first = first.expand(len(cameras), *first.shape[1:])
+    begun = None  # coordinates from the average
+    if schedule.prior:
+        if directions is None:
+            raise ValueError("a prior is of coordinates along directions: free offsets have none")
+        begun = coordinates(first - middle, directions)
     shape = first.shape if directions is None else (len(first), len(directions))
     x = torch.zeros(shape, device=first.device).requires_grad_()
     pose = cameras.yaw_pitch.detach().clone().requires_grad_(fit_pose)
@@ -140,8 +159,11 @@ def fit_style(
             fading = schedule.noise * max(0.0, 1 - faded)
             noise = torch.randn(x.shape, generator=rng).to(x)
             images = generator.synthesis(style(x + fading * noise), place(pose), settings).image
+            error = torch.stack([loss(image[None], target) for image in images]).sum()
+            if begun is not None:
+                error = error + schedule.prior * (begun + x).square().mean(1).sum()
             optimizer.zero_grad()
-            torch.stack([loss(image[None], target) for image in images]).sum().backward()
+            error.backward()
             optimizer.step()
             scheduler.step()
             if watch is not None:

@@ -5,7 +5,9 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from inference.inversion import SCHEDULES, Schedule
+from generators import Generator
+from generators.base import RadianceGenerator
+from inference.inversion import FLAT_PRIOR, SCHEDULES, Schedule
 from inference.options import positive
 from inference.perceptual import SOURCES, WEIGHTS_VARIABLE
 
@@ -25,6 +27,10 @@ def add_style(parser: argparse.ArgumentParser) -> None:
     add("--weight_decay", type=not_negative,
         help=f"pulls the style to its start ({principal.weight_decay:g}; free:"
         f" {free.weight_decay})")  # fmt: skip
+    add("--prior", type=not_negative,
+        help="how much it counts that styles be like the generator's own: times the mean square"
+        f" of the coordinates (0; without geometry, where unlike styles do not turn, {FLAT_PRIOR};"
+        " not with free)")  # fmt: skip
     add("--noise", type=not_negative,
         help=f"on the style, fading to 0 (0.1; where there are no trials {principal.noise}; free:"
         f" {free.noise})")  # fmt: skip
@@ -71,11 +77,20 @@ def expand_edit(args: argparse.Namespace) -> None:
         args.pivotal_steps = args.pivotal_steps or EDIT_STEPS
 
 
+def expand_prior(args: argparse.Namespace, generator: Generator) -> None:
+    """Set what --prior is by default; refuse one where there are no coordinates."""
+    free = args.style_space == "free"
+    if free and args.prior:
+        raise ValueError("--prior is for --style_space principal: free styles have no coordinates")
+    if args.prior is None and generator.sees_cameras and not free:
+        args.prior = 0.0 if isinstance(generator, RadianceGenerator) else FLAT_PRIOR
+
+
 def schedule_of(args: argparse.Namespace) -> Schedule:
     """How the style is to be fitted: what was given, else the defaults of its space."""
     given = {
         name: getattr(args, name)
-        for name in ("steps", "lr", "pose_lr", "weight_decay", "noise")
+        for name in ("steps", "lr", "pose_lr", "weight_decay", "noise", "prior")
         if getattr(args, name) is not None
     }
     return replace(SCHEDULES[args.style_space], **given)

@@ -56,24 +56,31 @@ def named_styles(
     if latent is None:
         z = seeded_latents(seeds, generator.latent_dim, z_dist).to(device)
         classes = seeded_labels(generator, seeds if label is None else [label] * len(seeds))
-        with torch.no_grad():
-            return [
-                (
-                    str(seed),
-                    generator.mapping(
-                        z[i : i + 1],
-                        None if classes is None else classes[i : i + 1],
-                        camera,
-                        psi=psi,
-                        cutoff=cutoff,
-                    ),
-                )
-                for i, seed in enumerate(seeds)
-            ]
+        styles = []
+        for i, seed in enumerate(seeds):
+            own = None if classes is None else classes[i : i + 1]
+            styles.append((str(seed), _style(generator, z[i : i + 1], own, camera, psi, cutoff)))
+        return styles
     w = load_latents(latent).to(device)
     check_styles(generator, w, latent)
     stem = latent.stem
     return [(stem if len(w) == 1 else f"{stem}_{i}", w[i : i + 1]) for i in range(len(w))]
+
+
+@torch.no_grad()
+def _style(
+    generator: Generator,
+    z: Tensor,
+    label: Tensor | None,
+    camera: Cameras | None,
+    psi: float,
+    cutoff: int | None,
+) -> Tensor:
+    """A style, truncated towards what its generator has as the average."""
+    if label is None or psi == 1 or not generator.truncates_by_class:
+        return generator.mapping(z, label, camera, psi=psi, cutoff=cutoff)
+    average = generator.class_average(label, camera)
+    return generator.truncated(generator.style(z, label, camera), average, psi, cutoff)
 
 
 def check_label(generator: Generator, label: int | None) -> None:

@@ -12,17 +12,18 @@ from stages import Stage
 
 # flag -> meaning; each belongs to the trajectories that have a parameter of that name
 NUMBERS = {
-    "pitch": "radians from straight above: what front, front_circle and wiggle circle around (pi/2)"
-    ", the height of orbit (pi/4) and points (1.57)",
+    "pitch": "radians from straight above: what front, front_circle, wiggle (pi/2) and face_circle"
+    " (pi/2 - 0.05) circle around, the height of orbit (pi/4) and points (1.57)",
     "zoom": "degrees by which front's field of view breathes (5)",
     "wobble": "radians by which orbit swings up and down (0; 0.2 in interpolations)",
-    "yaw_diff": "radians to either side, of front_circle (0.3)",
-    "pitch_diff": "radians up and down, of front_circle (0.2) and wiggle (0.5)",
+    "yaw_diff": "radians to either side, of front_circle (0.3) and face_circle (0.35)",
+    "pitch_diff": "radians up and down, of front_circle (0.2), wiggle (0.5), face_circle (0.25)",
     "fov_diff": "degrees by which front_circle's field of view breathes (1)",
     "yaw_left": "radians from the front where line and wiggle begin (-1.57)",
     "yaw_right": "radians from the front where line and wiggle end (1.57)",
     "pitch_left": "radians from straight above where line begins (0.835)",
     "pitch_right": "radians from straight above where line ends (0.835)",
+    "pivot": "distances before the centre that face_circle's cameras look at (0.2 / 2.7)",
 }
 
 
@@ -33,14 +34,16 @@ def add_trajectory(parser: argparse.ArgumentParser, default: str | None = "front
     """
     group = parser.add_argument_group(
         "camera path",
-        "front, orbit (pi-GAN); front_circle, points, line, wiggle (EpiGRAF). Yaw counts from\n"
-        "the middle of the pose law; a parameter that the path does not have is refused.",
+        "front, orbit (pi-GAN); front_circle, points, line, wiggle (EpiGRAF); face_circle (Ray\n"
+        "Conditioning). Yaw counts from the middle of the pose law; a parameter that the path\n"
+        "does not have is refused.",
     )
     add = group.add_argument
     add("--trajectory", type=_trajectory, default=default, metavar="NAME",
         help=f"one of {', '.join(TRAJECTORIES)} ({default or 'as above'})")  # fmt: skip
     add("--num_frames", type=positive,
-        help="frames (36; front_circle 64, line and wiggle 16, points one each)")  # fmt: skip
+        help="frames (36; front_circle 64, face_circle 120, line and wiggle 16, points one"
+        " each)")  # fmt: skip
     add("--loop", action="store_true",
         help="leave out a closed path's last frame, which repeats the first")  # fmt: skip
     add("--fov", type=float, help="degrees of view, in place of the curriculum's")

@@ -5,15 +5,15 @@ camera and noise of number n all come from one random generator seeded by `seed`
 the evaluation pose law or are the data's own, classes those of a data set. Nothing is truncated.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from generators import Generator
-from generators.stylegan2 import StyleGAN2
-from generators.stylegan3 import StyleGAN3
 from inference.media import quantize
 from inference.views import draw_latent
 from ops.shapes import Float, Int, UInt8
@@ -48,6 +48,7 @@ class Samples:
     ) -> None:
         self.generator, self.stage, self.seed = generator, stage, seed
         self.settings = stage.eval_settings() if settings is None else settings
+        self._known = inspect.signature(generator.synthesis).parameters  # what it can be told
         self._law, self._poses = stage.pose_law(evaluation=True), poses
         classes = getattr(generator, "label_dim", 0)
         self._labels = labels if labels is not None else torch.arange(classes)
@@ -90,21 +91,21 @@ class Samples:
         return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
     def _synthesis(self, w: Tensor, draw: Draw) -> Tensor:
-        generator = self.generator
-        if isinstance(generator, StyleGAN2) and generator.use_noise:
-            network = generator.synthesis_network
-            per_image = [network.draw_noise(1, rng) for rng in draw.rngs]
-            noise = [torch.cat(layer) for layer in zip(*per_image, strict=True)]
-            return generator.synthesis(w, draw.cameras, self.settings, noise=noise).image
-        return generator.synthesis(w, draw.cameras, self.settings).image
+        generator: Any = self.generator
+        options: dict[str, Any] = {}
+        if "noise" in self._known:
+            per_image = [generator.noise("random", 1, rng) for rng in draw.rngs]
+            if None not in per_image:
+                options["noise"] = [torch.cat(layer) for layer in zip(*per_image, strict=True)]
+        return generator.synthesis(w, draw.cameras, self.settings, **options).image
 
     # ---- along paths and under motion
 
     def still(self, w: Tensor, cameras: Cameras) -> Tensor:
         """Pictures in [-1, 1] of styles in full precision, with each layer's own noise picture."""
-        if isinstance(self.generator, (StyleGAN2, StyleGAN3)):
-            return self.generator.synthesis(w, cameras, self.settings, force_fp32=True).image
-        return self.generator.synthesis(w, cameras, self.settings).image
+        generator: Any = self.generator
+        options = {"force_fp32": True} if "force_fp32" in self._known else {}
+        return generator.synthesis(w, cameras, self.settings, **options).image
 
     def redraw_noise(self, rng: torch.Generator) -> None:
         """Give the layers that keep a noise picture another one."""
@@ -114,12 +115,11 @@ class Samples:
 
     def moved(self, w: Tensor, transform: Float[Tensor, "3 3"]) -> Tensor:
         """Pictures in [-1, 1] under a transform of the generator's input plane."""
-        if not isinstance(self.generator, StyleGAN3):
+        generator: Any = self.generator
+        if "transform" not in self._known:
             raise ValueError(
                 "equivariance is measured by moving a generator's input plane, which StyleGAN3 "
                 f"has and {type(self.generator).__name__} has not"
             )
         settings = self.settings
-        return self.generator.synthesis(
-            w, None, settings, transform=transform, force_fp32=True
-        ).image
+        return generator.synthesis(w, None, settings, transform=transform, force_fp32=True).image

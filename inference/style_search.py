@@ -36,11 +36,13 @@ def find_start(
     *,
     fit_pose: bool,
     rounds: Rounds,
+    prior: float = 0.0,
     start: Tensor | None = None,
 ) -> tuple[Tensor, Cameras]:
     """The style and the camera that fit best after `rounds`; a camera is a trial of the first.
 
-    `directions` are those of `principal_directions`. The search is the same on every call.
+    `prior` as in `Schedule`; `directions` are those of `principal_directions`. The search is the
+    same on every call.
     """
     size = generator.resolution or min(SIZE, settings.resolution)
     settings = replace(settings, resolution=size)
@@ -55,7 +57,7 @@ def find_start(
             small,
             cameras[best],
             settings,
-            schedule=replace(SCHEDULES["principal"], steps=steps, noise=noise),
+            schedule=replace(SCHEDULES["principal"], steps=steps, noise=noise, prior=prior),
             directions=directions,
             fit_pose=fit_pose,
             start=w[best],

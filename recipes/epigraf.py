@@ -103,6 +103,7 @@ def _common(img_size: int, batch_size: int, num_processes: int, *, cube_scale: f
         "ema2_kimg": batch * 100 / 32,
         "total_kimg": 50_000,
         "augment": "ada",
+        "eval_metrics": ("fid2k_full",),
         "dataset": "ImageFolder",
         "dataset_path": "",
     }

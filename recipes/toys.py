@@ -127,8 +127,8 @@ ToysRayCond: Curriculum = (
 # Tri-planes on patches of 16 pixels, of pictures of 64.
 ToysEpiGRAF: Curriculum = VIEWS | {
     0: {"batch_size": 8, "img_size": 64, "gen_lr": 0.005, "disc_lr": 0.005},
-    4_500: {"batch_size": 8, "img_size": 64, "gen_lr": 0.002, "disc_lr": 0.002},
-    5_500: {},
+    3_600: {"batch_size": 8, "img_size": 64, "gen_lr": 0.002, "disc_lr": 0.002},
+    4_500: {},
     "latent_dim": 64,
     "num_steps": 12,
     "hierarchical_sample": False,
@@ -145,6 +145,8 @@ ToysEpiGRAF: Curriculum = VIEWS | {
         "channel_max": 64,
         "decoder_width": 32,
         "cube_scale": 0.5,
+        "density_gain": 10.0,
+        "bound_radius": 0.48,
         "use_noise": False,
     },
     "discriminator": "PatchDiscriminator",
@@ -152,6 +154,10 @@ ToysEpiGRAF: Curriculum = VIEWS | {
         "channel_base": 1024,
         "channel_max": 96,
         "condition_on_cameras": True,
+        # few and smooth waves: a short training has no time to learn many codes
+        "window_periods": 4.0,
+        "window_table_dim": 0,
+        "pose_periods": 4.0,
     },
     "patch_size": 16,
     "patch_options": {"anneal_kimg": 20},
@@ -168,27 +174,53 @@ ToysEpiGRAF: Curriculum = VIEWS | {
     "eval_scenes": 8,
 }
 
-# An untrained backbone on small pictures, and heads on three scales. Its rates are not tuned yet.
-ToysFastGANLite: Curriculum = NO_CAMERAS | {
-    0: {"batch_size": 8, "img_size": 32},
-    800: {},
-    "gen_lr": 0.001,
-    "disc_lr": 0.001,
-    "latent_dim": 64,
-    "generator": "FastGANLite",
-    "generator_options": {"width": 16},
+# Features of an untrained network: the shallow ones, each scale for itself, since those of its
+# depths are noise. Four thousand pictures are not learned by heart in so few steps: no DiffAugment.
+_RANDOM_FEATURES: Curriculum = {
     "discriminator": "ProjectedDiscriminator",
-    "discriminator_options": {"input_size": 64, "head_size": 128, "num_discs": 3, "channels": 32},
+    "discriminator_options": {
+        "input_size": 64,
+        "mixing": "channels",
+        "num_discs": 2,
+        "head_size": 128,
+        "head_width": 64,
+    },
     "backbone_weights": "random",
     "adversarial_loss": "hinge",
-    "diffaugment": "color,translation,cutout",
-    "betas": (0.0, 0.99),
-    "grad_clip": None,
-    "fade_steps": 0,
-    "ema_kimg": 2,
-    "ema2_kimg": 10,
-    "dataset": "Toys",
-    "dataset_path": "",
-    "dataset_options": {"toys_num": 4000},
-    "eval_images": 512,
 }
+
+# At last with shifts: features stride over pixels, and their gradients leave a grid otherwise.
+_SHIFTED: Curriculum = {"batch_size": 16, "img_size": 32, "diffaugment": "translation"}
+
+ToysFastGANLite: Curriculum = (
+    NO_CAMERAS
+    | _RANDOM_FEATURES
+    | {
+        0: {"batch_size": 8, "img_size": 32, "gen_lr": 0.002, "disc_lr": 0.001},
+        600: {"batch_size": 16, "img_size": 32, "gen_lr": 0.001, "disc_lr": 0.001},
+        900: _SHIFTED | {"gen_lr": 0.001, "disc_lr": 0.001},
+        1_300: _SHIFTED | {"gen_lr": 0.0005, "disc_lr": 0.0005},
+        1_600: {},
+        "latent_dim": 64,
+        "generator": "FastGANLite",
+        "generator_options": {"width": 16},
+        "betas": (0.0, 0.99),
+        "grad_clip": None,
+        "fade_steps": 0,
+        "ema_kimg": 2,
+        "ema2_kimg": 10,
+        "dataset": "Toys",
+        "dataset_path": "",
+        "dataset_options": {"toys_num": 4000},
+        "eval_images": 512,
+    }
+)
+
+# The figures as pi-GAN's field, under the same features in place of pi-GAN's own discriminator.
+ToysProjectedPiGAN: Curriculum = (
+    _TURNING
+    | _RANDOM_FEATURES
+    | {key: value for key, value in Toys.items() if isinstance(key, int)}
+    | {key: Toys[key] for key in ("latent_dim", "generator_options", "dataset_options")}
+    | {"r1_lambda": 0, "eval_images": 512}
+)

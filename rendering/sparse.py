@@ -6,12 +6,12 @@ Three kinds of samples are left out:
 - hidden ones, where no more than FAINT of the light gets by the densities in front of them;
 - crowded ones. Importance sampling puts dozens of fine samples between two coarse ones. They lie
   on the cubic through the four coarse samples around, unless its third difference could be seen in
-  the pixel (DOUBT); then the field is looked at twice more, at the gap's thirds, and they lie on
-  the cubic through these and its ends, unless that is in doubt, too. Raw densities are
-  interpolated, not activated ones: a surface stays as sharp as it is.
+  the pixel (DOUBT); then the field is looked at once more, in the gap's middle, and they lie on
+  the quartic through that, too, unless the cubic missed it by what could be seen (MISS). Raw
+  densities are interpolated, not activated ones: a surface stays as sharp as it is.
 
 So a picture differs from the full one by about FAINT and, where samples are crowded, by a small
-part of DOUBT; the tests hold it to 45 dB, on networks of random weights, too.
+part of DOUBT and MISS; the tests hold it to 45 dB, on networks of random weights, too.
 """
 
 import torch
@@ -22,11 +22,12 @@ from rendering.compositing import activate_density, transmittance
 from rendering.field import Field
 from rendering.samples import Samples
 from rendering.settings import RenderSettings
-from rendering.skip import Occupancy
+from rendering.skip import VOID, Occupancy
 
 FAINT = 2e-3  # share of a ray's light that no picture shows: half of an 8-bit grey level
 DOUBT = 0.2  # third difference of the interpolated, by what it may change a pixel in 0..1
-CROWD = 3  # fine samples in a gap for which the thirds are looked at: more than these are
+MISS = 0.05  # the same of the interpolated, by how far off it was in the middle of a gap
+CROWD = 2  # fine samples in a gap for which its middle is looked at
 SECTION = 16  # samples per ray looked at before asking how much light is left; doubled each time
 UNSEEN = -1e4  # raw density of what was not looked at; activated, it is 0
 BUNDLE = 8192  # rays at once: their samples stay in the CPU's cache
@@ -121,49 +122,58 @@ class SparseSamples(Samples):
         start = _indices((crowd > 0) & (light > FAINT))
         if not len(start) or gaps < 3:
             return
-        first, spread, nodes, sure = self._cubics(start, crowd.view(-1)[start] >= CROWD, light)
-        start, first, spread, nodes = start[sure], first[sure], spread[sure], nodes[sure]
-        number = torch.full_like(light, -1, dtype=torch.int64)  # of each gap's cubic, if it has one
-        number.view(-1)[start] = torch.arange(len(start), device=t.device)
+        first, factors, sure = self._curves(start, crowd.view(-1)[start] >= CROWD, light)
+        number = torch.full_like(light, -1, dtype=torch.int64)  # of each gap's curve, if it has one
+        order = torch.arange(len(start), device=t.device)
+        number.view(-1)[start] = torch.where(sure, order, -1)
         number = number.gather(-1, gap)
         picked = _indices(pending & (number >= 0))
         own = number.view(-1).index_select(0, picked)
-        x = (place.view(-1)[picked] - first[own]) * spread[own]
-        values = torch.einsum("nk,nkc->nc", _lagrange(x), nodes[own])
+        x = place.view(-1).index_select(0, picked) - first.index_select(0, own)
+        values = _polynomials(factors, x, own)
         radiance.view(-1, self.channels).index_copy_(0, picked, values[:, :-1])
         raw.view(-1).index_copy_(0, picked, values[:, -1])
         pending.view(-1).index_fill_(0, picked, False)
 
-    def _cubics(
+    def _curves(
         self,
         start: Int[Tensor, " gaps"],
         crowded: Bool[Tensor, " gaps"],
         light: Float[Tensor, "1 rays samples"],
-    ) -> tuple[
-        Int[Tensor, " gaps"],
-        Float[Tensor, " gaps"],
-        Float[Tensor, "gaps 4 values"],
-        Bool[Tensor, " gaps"],
-    ]:
-        """The cubic through radiance and raw density in the gaps that start at these samples.
+    ) -> tuple[Int[Tensor, " gaps"], Float[Tensor, "5 gaps values"], Bool[Tensor, " gaps"]]:
+        """Radiance and raw density as polynomials in the gaps that start at these samples.
 
-        Where its nodes begin, how many of them there are per coarse sample, their values, and
-        whether it is good enough. Thirds are looked at in crowded gaps only.
+        The coarse sample that x counts from, factors of 1, x, x^2 and so on, and whether they are
+        good enough. Middles are looked at in crowded gaps only.
         """
+        count = light.shape[-1]
         first, nodes = self._neighbours(start)
-        spread = torch.ones_like(nodes[:, 0, 0])
-        step = (self.settings.ray_end - self.settings.ray_start) / (light.shape[-1] - 1)
+        factors = _cubic(nodes)
+        step = (self.settings.ray_end - self.settings.ray_start) / (count - 1)
         before, after = light.view(-1)[start], light.view(-1)[start + 1]
         counts = ((before + after) / 2 * step, before - after)
-        doubt = _doubt(nodes, *counts)
-        # a rough field may look smooth in one gap, but not all along a ray
-        along = torch.zeros_like(light).view(-1).index_put((start,), doubt).view_as(light)
-        doubt = along.amax(-1).view(-1)[start // light.shape[-1]]
-        again = ((doubt > DOUBT) & crowded).nonzero()[:, 0]
-        nodes[again] = self._thirds(start[again], step)
-        first[again], spread[again] = start[again] % light.shape[-1], 3
-        doubt[again] = _doubt(nodes[again], *(count[again] for count in counts))
-        return first, spread, nodes, doubt <= DOUBT
+        wall = nodes[..., -1].amin(-1) <= VOID  # where a field ends: there, no curve goes along
+        doubt = _doubt(6 * factors[3], *counts)
+        doubt = doubt.maximum(self._worst(start, doubt.masked_fill(wall, 0)))
+        again = ((doubt > DOUBT) & crowded & ~wall).nonzero()[:, 0]
+        x = start[again] % count - first[again] + 0.5
+        radiance, raw = self._look(start[again], self.t.view(-1)[start[again]] + step / 2)
+        miss = torch.cat([radiance, raw[:, None]], dim=-1)
+        miss -= _polynomials(factors, x, again)
+        quartic = x.new_tensor([0.0, -6.0, 11.0, -6.0, 1.0])  # x (x - 1) (x - 2) (x - 3)
+        scale = (x * (x - 1) * (x - 2) * (x - 3))[:, None]
+        factors[:, again] += quartic[:, None, None] * (miss / scale)
+        sure = doubt <= DOUBT
+        doubt = _doubt(miss, *(c[again] for c in counts))
+        sure[again] = self._worst(start[again], doubt) <= MISS
+        return first, factors, sure
+
+    def _worst(
+        self, start: Int[Tensor, " gaps"], doubt: Float[Tensor, " gaps"]
+    ) -> Float[Tensor, " gaps"]:
+        """The greatest doubt on each gap's ray: a rough field may look smooth in one gap."""
+        along = torch.zeros_like(self.t).view(-1).index_put((start,), doubt).view_as(self.t)
+        return along.amax(-1).view(-1)[start // self.t.shape[-1]]
 
     def _neighbours(
         self, start: Int[Tensor, " gaps"]
@@ -178,13 +188,6 @@ class SparseSamples(Samples):
         self._look_at(wanted & (self.raw <= UNSEEN))
         return first, self._known(samples)
 
-    def _thirds(self, start: Int[Tensor, " gaps"], step: float) -> Float[Tensor, "gaps 4 values"]:
-        """Radiance and raw density at the ends of gaps and at their thirds."""
-        t = self.t.view(-1)[start]
-        radiance, raw = self._look(start.repeat(2), torch.cat([t + step / 3, t + 2 * step / 3]))
-        first, second = torch.cat([radiance, raw[:, None]], dim=-1).chunk(2)
-        return torch.stack([self._known(start), first, second, self._known(start + 1)], dim=1)
-
     def _known(self, samples: Int[Tensor, "*n"]) -> Float[Tensor, "*n values"]:
         """Radiance and raw density of samples that were looked at."""
         radiance = self.radiance.view(-1, self.channels)[samples]
@@ -192,13 +195,13 @@ class SparseSamples(Samples):
 
 
 def _doubt(
-    nodes: Float[Tensor, "gaps 4 values"],
+    miss: Float[Tensor, "gaps values"],
     density: Float[Tensor, " gaps"],
     colour: Float[Tensor, " gaps"],
 ) -> Float[Tensor, " gaps"]:
-    """What third differences could change in a pixel, given how much density and colour count."""
-    third = (nodes[:, 3] - nodes[:, 0] + 3 * (nodes[:, 1] - nodes[:, 2])).abs()
-    return third[:, -1] * density + third[:, :-1].amax(-1) * colour
+    """What errors may change in a pixel, given how much density and colour count in the gaps."""
+    miss = miss.abs()
+    return miss[:, -1] * density + miss[:, :-1].amax(-1) * colour
 
 
 def background_shows(settings: RenderSettings) -> bool:
@@ -210,7 +213,22 @@ def _indices(mask: Tensor) -> Int[Tensor, " n"]:
     return mask.view(-1).nonzero()[:, 0]
 
 
-def _lagrange(x: Float[Tensor, " n"]) -> Float[Tensor, "n 4"]:
-    """Lagrange's weights at x of values at 0, 1, 2 and 3."""
-    a, b, c = x - 1, x - 2, x - 3
-    return torch.stack([-a * b * c / 6, x * b * c / 2, -x * a * c / 2, x * a * b / 6], dim=-1)
+def _cubic(nodes: Float[Tensor, "gaps 4 values"]) -> Float[Tensor, "5 gaps values"]:
+    """Factors of the cubics through values at 0, 1, 2 and 3; those of x^4 are 0."""
+    first = nodes[:, 1:] - nodes[:, :-1]
+    second = first[:, 1:] - first[:, :-1]
+    third = (second[:, 1] - second[:, 0]) / 6
+    square = second[:, 0] / 2 - 3 * third
+    linear = first[:, 0] - square - third
+    return torch.stack([nodes[:, 0], linear, square, third, torch.zeros_like(third)])
+
+
+def _polynomials(
+    factors: Float[Tensor, "5 gaps values"], x: Float[Tensor, " n"], own: Int[Tensor, " n"]
+) -> Float[Tensor, "n values"]:
+    """Polynomials at x, those of the gaps `own`."""
+    x = x[:, None].repeat(1, factors.shape[-1])  # torch is slow at short rows that are broadcast
+    values = factors[4].index_select(0, own)
+    for power in (3, 2, 1, 0):
+        values = values.mul_(x).add_(factors[power].index_select(0, own))
+    return values

@@ -1,4 +1,5 @@
-"""Camera paths for videos, with the originals' numbers (video scripts of pi-GAN and EpiGRAF).
+"""Camera paths for videos, with the originals' numbers (video scripts of pi-GAN, EpiGRAF and Ray
+Conditioning).
 
 A path's phase t runs from 0 to 1 with both ends included: the last frame of a closed path repeats
 the first. Angles and fields of view are computed in double precision. Paths are laid around the
@@ -8,18 +9,21 @@ yaw from its front, so do the arguments of its paths.)
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ops.registry import Registry
+from rendering.camera_labels import look_at
 from rendering.cameras import Cameras
 
 FRONTAL = math.pi / 2
 ROUNDED_FRONTAL = 3.14 / 2  # what the original's inversion script takes for pi / 2
 FRONT_FOV = 12.0  # degrees; what the original's video script has in place of the curriculum's fov
 SIDE = 1.57  # radians; EpiGRAF's quarter turn
+PIVOT = 0.2 / 2.7  # before the origin, in distances: what cameras of EG3D's face data look at
 
 
 class Trajectory(Protocol):
@@ -34,9 +38,17 @@ class Trajectory(Protocol):
 
 TRAJECTORIES: Registry[Trajectory] = Registry("trajectory")
 
-CLOSED = ("front", "orbit", "front_circle")  # paths that end where they began
+CLOSED = ("front", "orbit", "front_circle", "face_circle")  # paths that end where they began
 # how many frames the originals give a path
-FRAMES = {"front": 36, "orbit": 36, "front_circle": 64, "points": 3, "line": 16, "wiggle": 16}
+FRAMES = {
+    "front": 36,
+    "orbit": 36,
+    "front_circle": 64,
+    "points": 3,
+    "line": 16,
+    "wiggle": 16,
+    "face_circle": 120,
+}
 
 
 @TRAJECTORIES.register("front")
@@ -147,10 +159,41 @@ def wiggle(
     )
 
 
+@TRAJECTORIES.register("face_circle")
+def face_circle(
+    num_frames: int,
+    fov: float,
+    *,
+    yaw_diff: float = 0.35,  # radians to either side
+    pitch_diff: float = 0.25,  # up and down, likewise warped as `pitch`
+    pitch: float = FRONTAL - 0.05,  # what the path circles around; uniform by area, not by angle
+    pivot: float = PIVOT,  # how far before the origin the cameras look, in distances
+    centre: float = FRONTAL,  # yaw that the path circles around
+    turn: float = math.tau,  # radians from the first frame to the last
+    dtype: torch.dtype = torch.float32,
+) -> Cameras:
+    """An ellipse before a face, of cameras that look at a point in it (EG3D, Ray Conditioning).
+
+    The originals have ROUNDED_FRONTAL for FRONTAL, 6.28 for `turn`, and leave out the last frame.
+    """
+    t = _turns(num_frames) * (turn / math.tau)
+    yaw = 2 * FRONTAL - (centre + yaw_diff * t.sin())  # theirs grows the other way
+    polar = torch.arccos(1 - 2 * (pitch + pitch_diff * t.cos()) / math.pi)
+    outward = Cameras.from_angles(yaw, polar, fov).origin
+    return look_at(outward, (0.0, 0.0, pivot), fov).to(dtype)
+
+
 def face(path: Cameras, front_yaw: float, radius: float = 1.0) -> Cameras:
     """Turn a path around the frontal camera into one around yaw `front_yaw`, at a distance."""
-    yaw, pitch = path.yaw_pitch.unbind(-1)
-    return Cameras.from_angles(yaw + (front_yaw - FRONTAL), pitch, path.fov, radius)
+    if path.angles is not None:
+        yaw, pitch = path.angles.unbind(-1)
+        return Cameras.from_angles(yaw + (front_yaw - FRONTAL), pitch, path.fov, radius)
+    cos, sin = math.cos(front_yaw - FRONTAL), math.sin(front_yaw - FRONTAL)
+    turn = path.cam2world.new_tensor([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+    cam2world = path.cam2world.clone()
+    cam2world[:, :3] = turn @ cam2world[:, :3]
+    cam2world[:, :3, 3] *= radius
+    return replace(path, cam2world=cam2world)
 
 
 def lower(

@@ -23,6 +23,8 @@ from siren.blocks import (
     prepare_scenes,
 )
 from siren.film import FilmLayer, affine, autocasting, initial_bound, sine_affine
+from siren.fused import density_fused, evaluate_fused
+from siren.kernel_trial import usable
 from siren.native import compiled
 
 FREQUENCY_SCALE, FREQUENCY_OFFSET = 15.0, 30.0  # raw style 0 means a frequency of 30
@@ -36,8 +38,8 @@ class SirenNetwork(nn.Module):
     default_hidden_dim = 256
     default_box_side = 0.24
     default_grid_size = 0
-    blocked = True  # take the CPU's fast path, which has no second derivatives
-    compiled = False  # on that path, let siren/native.cpp compute
+    blocked = True  # take the device's fast path, which has no second derivatives
+    compiled = False  # on a CPU, let siren/native.cpp compute
 
     def __init__(
         self,
@@ -193,6 +195,8 @@ class SirenField:
             if points.device.type == "cpu":
                 evaluate = partial(evaluate_blocks, scenes=self._scenes())
                 return self._in_blocks(points, directions, evaluate)
+            if usable(points, self._layers):
+                return self._in_blocks(points, directions, evaluate_fused)
         hidden = self._hidden(points)
         radiance, inside = self._radiance(hidden, directions), self._network.inside(points)
         if inside is not None:
@@ -205,6 +209,10 @@ class SirenField:
         if network.blocked and not torch.is_grad_enabled() and points.device.type == "cpu":
             found = density_blocks(network.encode(points), network.inside(points), self._scenes())
             return found * network.density_gain
+        if network.blocked and not torch.is_grad_enabled() and usable(points, self._layers):
+            layers, head = [*self._layers, self._color], network.final_layer
+            density = density_fused(network.encode(points), layers, (head.weight, head.bias))
+            return self._bounded(density, points)
         return self._density(self._hidden(points), points)
 
     def _in_blocks(
@@ -213,7 +221,7 @@ class SirenField:
         """The same numbers, faster and with first derivatives only."""
         network = self._network
         inside = network.inside(points)
-        if inside is not None and inside.all():
+        if inside is not None and inside.device.type == "cpu" and inside.all():
             inside = None  # slices, which cost nothing, in place of picked points
         radiance, density = evaluate(
             network.encode(points),
@@ -256,7 +264,10 @@ class SirenField:
         return x
 
     def _density(self, hidden: Tensor, points: Tensor) -> Tensor:
-        density = self._network.final_layer(hidden)
+        return self._bounded(self._network.final_layer(hidden), points)
+
+    def _bounded(self, density: Tensor, points: Tensor) -> Tensor:
+        """Raw density from the head's, with nothing beyond the bounds."""
         inside = self._network.inside(points)
         if inside is not None:
             density = torch.where(inside[..., None], density, EMPTY)

@@ -2,7 +2,8 @@
 
 The import hook must stand before anything of the core is imported: from then on jaxtyping and
 beartype compare every annotated argument and result with its type and shape. rendering.settings is
-left out: it refuses wrong types itself, in words for users, which tests should see.
+left out: it refuses wrong types itself, in words for users, which tests should see; and so is
+siren.kernels, which is Triton's language.
 """
 
 from collections.abc import Callable
@@ -12,16 +13,17 @@ import hypothesis
 import jaxtyping
 import pytest
 
-RENDERING = Path(__file__).parents[1] / "rendering"
+ROOT = Path(__file__).parents[1]
+UNCHECKED = ("__init__", "settings", "kernels")
 CHECKED = [
     "ops",
-    "siren",
     "generators",
     "discriminators",
     *(
-        f"rendering.{p.stem}"
-        for p in RENDERING.glob("*.py")
-        if p.stem not in ("__init__", "settings")
+        f"{room}.{p.stem}"
+        for room in ("rendering", "siren")
+        for p in (ROOT / room).glob("*.py")
+        if p.stem not in UNCHECKED
     ),
 ]
 jaxtyping.install_import_hook(

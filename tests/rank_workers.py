@@ -2,13 +2,16 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import tiny_networks
 import torch
+import torch.distributed as dist
 from tiny_runs import TINY
 from torch.multiprocessing.spawn import start_processes
 
 from curriculums import Curriculum, stage_at
+from discriminators.projected import ProjectedDiscriminator
 from generators.pigan import PiGAN
 from generators.stylegan3 import StyleGAN3
 from inference.samples import Samples
@@ -67,6 +70,34 @@ def train(
     world = distributed.join("cpu", rank, size, port)
     options = RunOptions(output, load, n_steps=steps, eval_freq=5)
     Trainer(curriculum, options, world, evaluate=measure).fit()
+    distributed.leave(world)
+
+
+def train_projected(rank: int, size: int, port: int, curriculum: Curriculum, output: Path) -> None:
+    """A run under the projected discriminator; keeps what was sent, and what the features are."""
+    torch.set_num_threads(1)
+    world = distributed.join("cpu", rank, size, port)
+    sent, reduce = [], dist.all_reduce
+
+    def counting(tensor: torch.Tensor, *args: Any, **options: Any) -> Any:
+        sent.append(tensor.numel())
+        return reduce(tensor, *args, **options)
+
+    dist.all_reduce = counting
+    trainer = Trainer(curriculum, RunOptions(output / "run", n_steps=2, eval_freq=0), world)
+    trainer.fit()
+    discriminator = trainer.state.players.discriminator
+    assert isinstance(discriminator, ProjectedDiscriminator)
+    network = discriminator.feature_network
+    kept = {
+        "sent": sent,
+        "modes": [module.training for module in network.modules()],
+        "features": dict(network.named_buffers()),
+        "heads": [p.detach() for p in discriminator.parameters()],
+        "generator": sum(p.numel() for p in trainer.state.players.generator.parameters()),
+    }
+    torch.save(kept, output / f"{rank}.pth")
+    world.barrier()
     distributed.leave(world)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from generators import GENERATORS
+
 ROOT = Path(__file__).parents[1]
 
 # room -> what it may import of the project: whole rooms, or single modules of one
@@ -54,7 +56,9 @@ LIGHT = {"stages", "curriculums", "recipes"}  # no library at all: mistakes are 
 EXCEPTIONS = {
     ("ops/shapes.py", "jaxtyping"),
     ("rendering/surface.py", "skimage"),
+    ("siren/kernels.py", "triton"),  # only where a GPU asks for it
     ("discriminators/efficientnet.py", "timm"),  # where weights are read or downloaded
+    ("discriminators/efficientnet.py", "huggingface_hub"),
     ("discriminators/efficientnet.py", "safetensors"),
 }
 
@@ -195,7 +199,77 @@ def test_curricula_are_read_without_torch(module: str) -> None:
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
+# -- nobody asks for a generator by its name
+
+
+def choices_by_name(sources: Sources, names: set[str]) -> list[str]:
+    """Where a condition compares with a plugin's name, or asks for a plugin's class."""
+    found = []
+    for path, source in sources.items():
+        for node in ast.walk(ast.parse(source, path)):
+            words = {word for part in _asked(node) for word in _words(part)}
+            found += [f"{path}: {word}" for word in sorted(words & names)]
+    return found
+
+
+def _asked(node: ast.AST) -> list[ast.expr]:
+    """What a comparison, a `case` or an isinstance asks about."""
+    match node:
+        case ast.Compare():
+            return [node.left, *node.comparators]
+        case ast.MatchValue():
+            return [node.value]
+        case ast.MatchClass():
+            return [node.cls]
+        case ast.Call(func=ast.Name(id="isinstance" | "issubclass")):
+            return node.args[1:]
+    return []
+
+
+def _words(expression: ast.expr) -> Iterator[str]:
+    """Names and texts in an expression."""
+    for node in ast.walk(expression):
+        match node:
+            case ast.Name(id=word) | ast.Attribute(attr=word) | ast.Constant(value=str(word)):
+                yield word
+
+
+def generator_names() -> set[str]:
+    """Every generator's name in curricula, its aliases, and its class."""
+    names = {GENERATORS[key].__name__ for key in GENERATORS}
+    return names.union(GENERATORS, *(GENERATORS.aliases(key) for key in GENERATORS))
+
+
+def test_no_trainer_renderer_or_script_knows_a_generator_by_its_name() -> None:
+    rooms = ("training", "rendering", "inference", "metrics")
+    sources = {
+        path: text
+        for path, text in project().items()
+        if path.split("/")[0] in rooms or "/" not in path
+    }
+    del sources["convert_checkpoint.py"]  # it reads the original pi-GAN's, as it says
+    assert choices_by_name(sources, generator_names()) == []
+
+
 # -- the test itself: what it must catch
+
+
+@pytest.mark.parametrize(
+    ("source", "caught"),
+    [
+        ("if stage.generator == 'EpiGRAF': pass", True),
+        ("x = 1 if stage.generator in ('StyleGAN2', 'StyleGAN3') else 2", True),
+        ("while isinstance(g, PiGAN): pass", True),
+        ("if isinstance(g, (RadianceGenerator, pigan.PiGAN)): pass", True),
+        ("if type(g) is EpiGRAF: pass", True),
+        ("match g.name:\n    case 'PiGAN': pass", True),
+        ("match g:\n    case PiGAN(): pass", True),
+        ("if isinstance(g, RadianceGenerator): pass", False),
+        ("stage = {'generator': 'EpiGRAF'}", False),
+    ],
+)
+def test_asking_for_a_generator_by_its_name_is_caught(source: str, caught: bool) -> None:
+    assert bool(choices_by_name({"training/x.py": source}, generator_names())) == caught
 
 
 @pytest.mark.parametrize(

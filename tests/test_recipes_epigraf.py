@@ -6,6 +6,7 @@ import torch
 from curriculums import stage_at
 from generators.epigraf import EpiGRAF
 from inference.checkpoint import build_generator
+from metrics.protocols import find_protocols
 from recipes.epigraf import RECIPES
 from recipes.toys import ToysEpiGRAF
 from rendering.cameras import frustum_reach
@@ -48,6 +49,13 @@ def test_the_original_has_so_many_weights() -> None:
     assert generator.painter.blocks[-1].torgb.weight.shape == (96, 64, 1, 1)  # type: ignore[union-attr]
     widths = [b.conv0.weight.shape[0] for b in discriminator.blocks]  # type: ignore[union-attr]
     assert widths == [32, 64, 128, 256, 512, 512, 512]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_best_checkpoint_is_that_of_the_originals_metric(name: str) -> None:
+    first, *_ = find_protocols(stage_at(RECIPES[name](), 0).eval_metrics)
+    assert first.keys == ("fid2k_full",) and first.num_fakes == 2048
+    assert first.max_reals is None and not first.higher_is_better
 
 
 def test_what_depends_on_the_batch_counts_all_processes() -> None:

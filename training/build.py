@@ -1,6 +1,8 @@
 """From a stage to players: networks, optimisers, precision; and what cannot work together."""
 
 import inspect
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +23,8 @@ from training.fakes import make_patch_law
 from training.players import Players
 from training.random import derive_seed
 from training.steps import generator_groups, make_optimizer, set_hyperparameters
+
+logger = logging.getLogger(__name__)
 
 
 def build_players(
@@ -116,6 +120,8 @@ def check_players(curriculum: Curriculum, players: Players) -> None:
             if not isinstance(generator, RadianceGenerator):
                 raise ValueError(f"patch_size: {stage.generator} makes whole pictures {where}")
             make_patch_law(stage)
+        if isinstance(generator, RadianceGenerator) and generator.half_side is not None:
+            _check_view(stage, generator.half_side, where)
         _check_size(stage.generator, (generator.resolution,), stage.img_size, where)
         seen = stage.patch_size or stage.img_size
         _check_size(stage.discriminator, discriminator.image_sizes, seen, where)
@@ -125,6 +131,24 @@ def check_players(curriculum: Curriculum, players: Players) -> None:
             raise ValueError(
                 f"batch_size {stage.batch_size} in {stage.batch_split} parts: {error} {where}"
             ) from error
+
+
+def _check_view(stage: Stage, half_side: float, where: str) -> None:
+    """Refuse rays that miss the cube of a scene, and warn of a view that is larger than it."""
+    near, far, radius = stage.ray_start, stage.ray_end, stage.radius
+    numbers = (
+        f"samples lie {near:g} to {far:g} from cameras whose distance is {radius:g}, and the cube "
+        f"of {stage.generator} reaches {half_side:g} from the origin"
+    )
+    if max(near - radius, radius - far) > math.sqrt(3) * half_side:
+        raise ValueError(f"no sample is in the scene: {numbers}; change ray_start, ray_end {where}")
+    seen = max(radius - near, far - radius, radius * math.tan(math.radians(stage.fov) / 2))
+    if seen > half_side * (1 + 1e-6):
+        logger.warning(
+            "%s, but %.4g of it is in view: beyond the cube all is of one colour and density; "
+            "enlarge cube_scale or narrow fov, ray_start, ray_end %s",
+            *(numbers, seen, where),
+        )
 
 
 def _check_size(name: str, sizes: Sequence[int | None], size: int, where: str) -> None:

@@ -255,10 +255,12 @@ class Trainer:
         if discriminator.uses_cameras and data.camera_angles is None:
             if data.camera_labels is None:
                 raise ValueError(
-                    f"{stage.discriminator} with pose_conditioning needs camera angles, and "
-                    f"{stage.dataset_path!r} has no dataset.json that holds them"
+                    f"{stage.discriminator} judges pictures by their cameras: it needs camera "
+                    f"angles or labels, and {stage.dataset_path!r} has no dataset.json with "
+                    '"camera_angles", or "labels" of 25 numbers (docs/data.md)'
                 )
-            cameras_from_labels(data.camera_labels)
+            where = f"{stage.dataset_path}: dataset.json: labels"
+            cameras_from_labels(data.camera_labels, where=where)
         if stage.label_dim and data.num_classes != stage.label_dim:
             found = f"has {data.num_classes} classes" if data.num_classes else "has no labels"
             raise ValueError(f"label_dim is {stage.label_dim}, but {stage.dataset_path!r} {found}")

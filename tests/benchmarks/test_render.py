@@ -29,3 +29,4 @@ def test_one_line_has_evaluations_seconds_and_error(
     assert line["points_ratio"] == pytest.approx(frames, rel=0.3)  # medians of two
     assert line["worst_psnr"] > 45
     assert line["ratio"] > 0 and line["built_anew_ratio"] > 0
+    assert line["anew_ratio"] == pytest.approx(line["anew_s"] / line["once_s"], rel=0.5)

@@ -51,6 +51,18 @@ def test_windows_scale_features_and_not_only_the_head() -> None:
     assert (y[0] - y[1]).abs().max() > 1e-3
 
 
+def test_few_waves_and_no_table_judge_near_windows_nearly_alike() -> None:
+    given = images()
+    changes = []
+    for options in ({}, {"window_periods": 4.0, "window_table_dim": 0}):
+        torch.manual_seed(0)
+        discriminator = tiny(**options)
+        here, near, far = (discriminator(given, patch=windows(s)).logits for s in (0.5, 0.502, 0.8))
+        changes.append((near - here).abs().mean() / (far - here).abs().mean())
+    assert changes[0] > 0.3 and changes[1] < 0.05
+    assert PatchDiscriminator(**TINY, condition_on_cameras=True, pose_periods=4.0).pose.out_dim == 8  # type: ignore[union-attr,arg-type]
+
+
 def test_without_a_window_it_judges_whole_images() -> None:
     discriminator, given = tiny(), images()
     whole = discriminator(given, patch=Patch.whole(4)).logits

@@ -58,4 +58,4 @@ def test_training_needs_camera_angles_and_uses_them(
         arguments = ["--curriculum", str(file), "--output_dir", str(run), "--n_steps", "2"]
         assert run_main("train.py", [*arguments, "--device", "cpu"], monkeypatch) == code
         assert run.exists() == (code == 0)
-    assert "needs camera angles" in capsys.readouterr().err
+    assert "needs camera angles or labels, and" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,26 @@ def test_features_can_be_mixed_in_channels_alone_or_not_at_all() -> None:
         FeatureNetwork(weights="random", mixing="scale")
 
 
+def test_features_without_coarser_ones_are_cheaper_and_the_same() -> None:
+    def features(count: int) -> list[Tensor]:
+        torch.manual_seed(0)
+        network = FeatureNetwork(weights="random", channels=4, mixing="channels", num_scales=count)
+        assert len(network.backbone.blocks) == {2: 3, 4: 7}[count]
+        with torch.no_grad():
+            return network(pictures(64))
+
+    fine, whole = features(2), features(4)
+    assert len(fine) == 2
+    assert all(torch.equal(a, b) for a, b in zip(fine, whole, strict=False))
+
+
+def test_the_order_in_memory_changes_no_feature(backbone: EfficientNetLite0) -> None:
+    network = FeatureNetwork(weights="random", mixing="none")
+    with torch.no_grad():
+        for mine, theirs in zip(network(pictures(64)), backbone(pictures(64)), strict=True):
+            assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
 # -- heads
 
 
@@ -191,6 +212,39 @@ def test_classes_change_the_judgement() -> None:
         discriminator(images)
     with pytest.raises(ValueError, match="unconditional"):
         tiny()(images, label=torch.arange(3))
+
+
+@pytest.mark.parametrize("num_discs", [1, 2, 3, 4])
+@pytest.mark.parametrize("separable", [False, True])
+@pytest.mark.parametrize("label_dim", [0, 3])
+def test_every_variant_has_logits_from_each_of_its_heads(
+    label_dim: int, separable: bool, num_discs: int
+) -> None:
+    discriminator = tiny(label_dim=label_dim, separable=separable, num_discs=num_discs)
+    assert len(discriminator.heads) == num_discs
+    label = torch.arange(3) if label_dim else None
+    logits = discriminator(pictures(), label=label).logits
+    places = [25, 25, 25, 1][:num_discs]  # of 64 pixels, with heads that are deep for as many
+    assert logits.shape == (3, sum(places))
+    for i, part in enumerate(logits.split(places, dim=1)):
+        discriminator.zero_grad(set_to_none=True)
+        part.square().sum().backward(retain_graph=True)
+        for j, head in enumerate(discriminator.heads):
+            reached = [p.grad is not None and bool(p.grad.any()) for p in head.parameters()]
+            assert all(reached) if i == j else not any(reached)
+
+
+def test_pictures_may_grow_up_to_the_size_that_they_are_enlarged_to() -> None:
+    discriminator = tiny().eval()
+    assert discriminator.image_sizes == (8, 16, 32, 64)
+    assert tiny(resolution=20).image_sizes == (8, 16, 20, 32, 64)
+    assert tiny(resolution=128).image_sizes == (128,)
+    small = pictures()
+    large = nn.functional.interpolate(small, 64, mode="bilinear")
+    assert torch.equal(discriminator(small).logits, discriminator(large).logits)
+    for size in (12, 128):
+        with pytest.raises(ValueError, match=f"of side 8, 16, 32, 64; got {size}x{size}"):
+            discriminator(pictures(size))
 
 
 def test_small_pictures_are_enlarged_and_large_ones_are_not() -> None:
@@ -259,7 +313,55 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
         load_backbone(str(tmp_path / "cut.safetensors"))
 
 
-def test_offline_the_error_names_the_file_its_source_and_the_option(
+OFFLINE = "model.safetensors of timm/tf_efficientnet_lite0.*Hugging Face.*--backbone_weights"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of downloads, and a hub that nobody reaches or waits for."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for waiting in ("time.sleep", "socket.getaddrinfo", "socket.create_connection"):
+        monkeypatch.setattr(waiting, lambda *_, **__: pytest.fail("it waits for a network"))
+    monkeypatch.setattr(efficientnet, "hub_answers", lambda: False)
+    return tmp_path
+
+
+def test_offline_the_error_comes_at_once_and_names_the_file_and_the_option(hub: Path) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match=r"\(no answer in 3 s, no copy here\).*") as error:
+        load_backbone("timm")
+    assert re.search(OFFLINE, str(error.value))
+
+
+def test_offline_a_file_that_timm_has_kept_is_used(hub: Path, backbone: EfficientNetLite0) -> None:
+    timm = pytest.importorskip("timm")
+    state = timm.create_model("tf_efficientnet_lite0").state_dict() | whole_state(backbone)
+    folder = hub / "models--timm--tf_efficientnet_lite0.in1k"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("a" * 40)
+    (folder / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    save_file(state, folder / "snapshots" / ("a" * 40) / "model.safetensors")
+    loaded = load_backbone("timm").state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in loaded.items())
+
+
+def test_the_hub_is_asked_once_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    asked: list[float] = []
+
+    def metadata(url: str, *, timeout: float) -> None:
+        asked.append(timeout)
+        assert "timm/tf_efficientnet_lite0.in1k" in url
+        if len(asked) > 1:
+            raise OSError("no network")
+
+    monkeypatch.setattr(hub, "get_hf_file_metadata", metadata)
+    assert efficientnet.hub_answers() and not efficientnet.hub_answers()
+    assert asked == [efficientnet.PATIENCE] * 2
+
+
+def test_a_download_that_fails_names_the_file_its_source_and_the_option(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     timm = pytest.importorskip("timm")
@@ -268,9 +370,9 @@ def test_offline_the_error_names_the_file_its_source_and_the_option(
         raise OSError("no network")
 
     monkeypatch.setattr(timm, "create_model", refuse)
-    message = "model.safetensors of timm/tf_efficientnet_lite0.*Hugging Face.*--backbone_weights"
-    with pytest.raises(ValueError, match=message):
+    monkeypatch.setattr(efficientnet, "hub_answers", lambda: True)
+    with pytest.raises(ValueError, match=OFFLINE):
         load_backbone("timm")
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(ValueError, match="pip install timm.*" + message):
+    with pytest.raises(ValueError, match="pip install timm.*" + OFFLINE):
         efficientnet.download()

@@ -83,12 +83,27 @@ def test_the_cubes_faces_are_where_cube_scale_says() -> None:
     assert_close(decoder.features(ramps(), points)[0, 0], mean, atol=1e-6, rtol=0)
 
 
-def test_the_shift_moves_density_alone() -> None:
-    plain, shifted = (TriPlaneDecoder(feature_dim=4, density_shift=s) for s in (0.0, -2.0))
-    shifted.load_state_dict(plain.state_dict())
+def test_gain_and_shift_move_density_alone() -> None:
+    plain = TriPlaneDecoder(feature_dim=4)
+    moved = TriPlaneDecoder(feature_dim=4, density_gain=3.0, density_shift=-2.0)
+    moved.load_state_dict(plain.state_dict())
     features = torch.randn(1, 5, 4)
-    assert torch.equal(plain(features)[0], shifted(features)[0])
-    assert_close(shifted(features)[1], plain(features)[1] - 2)
+    assert torch.equal(plain(features)[0], moved(features)[0])
+    assert_close(moved(features)[1], 3 * plain(features)[1] - 2)
+
+
+def test_beyond_the_bound_nothing_is() -> None:
+    planes = torch.randn(2, 12, 8, 8)
+    points = torch.tensor([[0.3, 0.0, 0.0], [0.29, 0.1, 0.0], [0.2, 0.2, 0.2]]).expand(2, 3, 3)
+    free, bound = (TriPlaneDecoder(feature_dim=4, bound_radius=r) for r in (0.0, 0.3))
+    bound.load_state_dict(free.state_dict())
+    for density in (
+        lambda decoder: TriPlaneField(planes, decoder)(points, points)[1],
+        lambda decoder: TriPlaneField(planes, decoder).density(points),
+    ):
+        all_of_it, inner = density(free), density(bound)
+        assert torch.equal(inner[:, 0], all_of_it[:, 0])
+        assert (inner[:, 1:] < -1000).all() and (all_of_it.abs() < 1000).all()
 
 
 def test_only_colours_depend_on_the_direction_and_only_if_asked() -> None:

@@ -45,6 +45,17 @@ def test_cubic_is_smooth_to_the_second_derivative_where_it_passes_keys() -> None
         assert_close(a - 2 * b + c, c - 2 * d + e, atol=3e-8 * 20, rtol=0)
 
 
+def test_tiled_is_the_periodic_spline_but_for_the_ends_of_its_open_one() -> None:
+    """Their influence falls by 2 - sqrt(3) with every key in between."""
+    far = []
+    for count in (2, 4, 6):
+        keys = torch.randn(count, 3, dtype=torch.float64, generator=torch.manual_seed(0))
+        phases = torch.linspace(0, count, 50, dtype=torch.float64)
+        smooth = interpolate_loop(keys, phases, "cubic")
+        far.append(float((interpolate_loop(keys, phases, "tiled") - smooth).norm()))
+    assert 0.3 > far[0] > 10 * far[1] > 100 * far[2] > 0
+
+
 def test_cubic_through_a_circle_is_nearly_the_circle() -> None:
     """The error of cubic splines falls with the fourth power of the spacing."""
     errors = []
@@ -57,5 +68,5 @@ def test_cubic_through_a_circle_is_nearly_the_circle() -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="one of linear, cubic, got 'quintic'"):
+    with pytest.raises(ValueError, match="one of linear, cubic, tiled, got 'quintic'"):
         interpolate_loop(torch.randn(3, 2), torch.zeros(1), "quintic")

@@ -14,6 +14,7 @@ from inference.inversion import (
     SCHEDULES,
     Schedule,
     average_style,
+    coordinates,
     fit_style,
     principal_directions,
     psnr,
@@ -98,6 +99,59 @@ def test_natural_directions_fit_the_sides_that_nobody_saw_better_than_free_offse
     seen, natural = fit("principal", directions)
     _, free = fit("free", None)
     assert seen > 30 and natural > 28 and natural > free + 3
+
+
+def test_a_prior_keeps_styles_near_the_average_wherever_they_start(
+    generator: PiGAN, w: Tensor
+) -> None:
+    directions = principal_directions(generator)
+    target = picture(generator, w).flip(-1).contiguous()  # what no style shows invites large ones
+    far = average_style(generator) + directions.sum(0, keepdim=True)
+
+    def distance(prior: float, start: Tensor | None) -> float:
+        schedule = replace(SCHEDULES["principal"], steps=60, noise=0.0, prior=prior)
+        fitted, _ = fit_style(
+            generator, target, CAMERA, SETTINGS,
+            schedule=schedule, directions=directions, start=start,
+        )  # fmt: skip
+        return float(coordinates(fitted - average_style(generator), directions).square().mean())
+
+    for start in (None, far):
+        loose, held, tied = (distance(prior, start) for prior in (0.0, 0.1, 100.0))
+        assert tied < 0.3 * held and held < 0.7 * loose
+
+
+def test_a_prior_adds_its_share_of_the_squared_coordinates_to_the_loss() -> None:
+    """Where the picture does not matter, every step is Adam's on the prior alone."""
+
+    class Plain:
+        w_avg = torch.tensor([0.5, -1.0])
+        latent_dim, label_dim = 2, 0
+
+        def mapping(self, z: Tensor, label: None, psi: float) -> Tensor:
+            return self.w_avg + psi * z
+
+        def parameters(self) -> list[Tensor]:
+            return []
+
+        def synthesis(self, w: Tensor, cameras: Cameras, settings: RenderSettings) -> object:
+            return type("Rendering", (), {"image": w})
+
+    directions = torch.tensor([[2.0, 0.0], [0.0, 0.5]])
+    schedule = Schedule(steps=1, lr=0.1, weight_decay=0.0, noise=0.0, prior=0.4)
+    fitted, _ = fit_style(
+        Plain(),  # type: ignore[arg-type]
+        torch.zeros(1, 2),
+        CAMERA,
+        SETTINGS,
+        loss=lambda image, target: 0 * image.sum(),
+        schedule=schedule,
+        directions=directions,
+        start=torch.tensor([[0.5 + 2.0 * 3.0, -1.0]]),  # coordinates 3 and 0
+    )
+    assert coordinates(fitted - Plain.w_avg, directions)[0].tolist() == pytest.approx([2.9, 0.0])
+    with pytest.raises(ValueError, match="free offsets have none"):
+        fit_style(Plain(), torch.zeros(1, 2), CAMERA, SETTINGS, schedule=schedule)  # type: ignore[arg-type]
 
 
 def test_principal_directions_are_orthogonal_and_as_long_as_the_styles_spread(

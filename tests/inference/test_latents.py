@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from generators.epigraf import EpiGRAF
 from generators.pigan import PiGAN
 from inference.latents import (
     add_latents,
@@ -134,3 +135,34 @@ def test_the_command_line_takes_seeds_or_a_file() -> None:
     assert parser.parse_args([]).latent is None
     args = parser.parse_args(["--seeds", "3", "5-6", "--latent", "a.npz"])
     assert args.latent == Path("a.npz") and args.seeds == [[3], [5, 6]]
+
+
+def test_classes_are_truncated_towards_their_own_average_where_a_generator_says_so() -> None:
+    generator = EpiGRAF(
+        latent_dim=4,
+        label_dim=3,
+        w_dim=8,
+        plane_resolution=8,
+        feature_dim=2,
+        channel_base=32,
+        channel_max=4,
+        pose_conditioning=True,
+    )
+    with generator.tracking():
+        generator.style(torch.randn(8, 4), torch.arange(8) % 3)
+    camera = Cameras.from_angles(torch.tensor([0.3]), 1.2, 30.0)
+    z = seeded_latents([5, 6], 4)
+    rng = torch.Generator().manual_seed(0)
+    many = torch.randn(256, 4, generator=rng)
+    own = generator.style(many, torch.full((256,), 2), Cameras.cat([camera] * 256)).mean(0)
+    for psi, cutoff in ((0.0, None), (0.3, None), (0.3, 2)):
+        found = named_styles(generator, [5, 6], psi=psi, cutoff=cutoff, label=2, camera=camera)
+        w = generator.style(z, torch.tensor([2, 2]), Cameras.cat([camera] * 2))
+        expected = own + psi * (w - own)
+        if cutoff is not None:
+            expected = torch.cat([expected[:, :cutoff], w[:, cutoff:]], dim=1)
+        torch.testing.assert_close(torch.cat([style for _, style in found]), expected)
+    assert (own - generator.w_avg).abs().max() > 1e-3, "another average would have been seen"
+    generator.truncates_by_class = False
+    ((_, plain),) = named_styles(generator, [5], psi=0.0, label=2, camera=camera)
+    assert torch.equal(plain[0], generator.w_avg)

@@ -10,7 +10,7 @@ from parity.support import Case, cases_of
 from torch import Tensor
 
 import interop
-from discriminators.patch import WINDOW_PERIODS, WINDOW_TABLE, PatchDiscriminator
+from discriminators.patch import PatchDiscriminator
 from interop.epigraf import names_of, unread_tensors
 from ops.encoding import ScalarEncoder
 from training.regularizers import gradient_penalty
@@ -29,7 +29,7 @@ def window_encoder(case: Case, discriminator: PatchDiscriminator) -> ScalarEncod
     """The encoder of windows, which the original has even where nothing reads it."""
     if discriminator.patches is not None:
         return discriminator.patches
-    encoder = ScalarEncoder(3, multiplier=WINDOW_PERIODS, table_dim=WINDOW_TABLE)
+    encoder = ScalarEncoder(3, multiplier=1000, table_dim=256)
     table = case.tensor("weights/scalar_enc.const_embed.weight")
     encoder.load_state_dict({"table.weight": table})
     return encoder.to(DOUBLE)

@@ -8,8 +8,10 @@ from torch.testing import assert_close
 
 from rendering.trajectories import (
     CLOSED,
+    PIVOT,
     TRAJECTORIES,
     face,
+    face_circle,
     front,
     front_circle,
     line,
@@ -28,7 +30,10 @@ def test_named_paths_look_at_the_origin_and_come_back_if_they_are_closed(name: s
     assert len(path) == 9 and path.cam2world.dtype == torch.float32
     gap = (path.cam2world[0] - path.cam2world[-1]).abs().max()
     assert (gap < 1e-6) == (name in CLOSED)
-    assert_close(path.cam2world[:, :3, 2], path.origin)  # unit radius, looking inwards
+    assert_close(path.origin.norm(dim=1), torch.ones(9))
+    pivot = torch.tensor([0, 0, PIVOT if name == "face_circle" else 0.0])
+    inwards = torch.nn.functional.normalize(path.origin - pivot, dim=1)
+    assert_close(path.cam2world[:, :3, 2], inwards)
 
 
 @pytest.mark.parametrize("name", list(TRAJECTORIES))
@@ -39,6 +44,25 @@ def test_a_path_that_faces_another_way_is_turned_and_moved_out(name: str) -> Non
     assert_close(turned.yaw_pitch[:, 1], path.yaw_pitch[:, 1])
     assert_close(turned.origin.norm(dim=-1), torch.full((6,), 2.5, dtype=torch.float64))
     assert_close(turned.fov, path.fov)
+
+
+def test_a_circle_around_a_face_keeps_looking_at_it_wherever_its_front_is() -> None:
+    path = face_circle(6, 20.0, pivot=0.3, dtype=torch.float64)
+    turned = face(path, 0.7, radius=2.5)
+    pivot = 2.5 * 0.3 * torch.tensor([math.cos(0.7), 0, math.sin(0.7)], dtype=torch.float64)
+    offset = turned.origin - pivot
+    missed = torch.linalg.cross(offset, turned.cam2world[:, :3, 2]).norm(dim=1)
+    assert missed.max() < 1e-12 and (offset * turned.cam2world[:, :3, 2]).sum(1).min() > 1
+    assert_close(face(path, FRONT).cam2world, path.cam2world)
+    assert_close(torch.linalg.det(turned.cam2world[:, :3, :3]), torch.ones(6, dtype=torch.float64))
+
+
+def test_a_circle_around_a_face_is_an_ellipse_on_the_sphere() -> None:
+    path = face_circle(5, 20.0, yaw_diff=0.4, pitch_diff=0.2, pitch=1.5, pivot=0.0)
+    yaw, pitch = path.yaw_pitch.unbind(1)
+    assert_close(yaw - FRONT, torch.tensor([0, -0.4, 0, 0.4, 0]), atol=1e-6, rtol=0)
+    height = torch.tensor([1.7, 1.5, 1.3, 1.5, 1.7])
+    assert_close(pitch.cos(), 1 - 2 * height / math.pi)
 
 
 def test_a_circle_reaches_its_sides_where_it_zooms() -> None:

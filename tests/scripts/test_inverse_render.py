@@ -1,5 +1,6 @@
 """inverse_render.py from the command line, on tiny generators and pictures that they made."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from tiny_runs import TINY, run_main
 
 from curriculums import Curriculum, stage_at, with_overrides
 from inference.checkpoint import build_generator, load_generator, network_state, save_files
-from inference.inversion import average_style, principal_directions
+from inference.inversion import FLAT_PRIOR, average_style, coordinates, principal_directions
+from inference.inversion_options import expand_prior
 from inference.latents import load_cameras, load_latents, named_styles
 from inference.media import save_png, to_uint8
 from inference.views import seeded_latents
@@ -30,6 +32,8 @@ FLAT: Curriculum = with_overrides(
         " 'mapping_layers': 2}"
     ],
 )
+
+TURNING: Curriculum = {**FLAT, "generator": "RayConditionedStyleGAN2", "fov": 25}
 
 
 def write_run(directory: Path, curriculum: Curriculum, step: int = 3) -> Path:
@@ -245,6 +249,42 @@ def test_the_pose_is_fitted_when_asked_for(run: Path, picture: Path, invert: Any
     assert (camera.yaw_pitch[0] - torch.tensor([1.8, 1.5])).abs().max() < 0.06
 
 
+def test_only_generators_without_geometry_have_a_prior_unless_it_is_asked_for() -> None:
+    solid, turning = (
+        build_generator(stage_at(FIELD, 0))[0],
+        build_generator(stage_at(TURNING, 0))[0],
+    )
+    for generator, given, space, expected in (
+        (solid, None, "principal", 0.0),
+        (turning, None, "principal", FLAT_PRIOR),
+        (turning, 0.0, "principal", 0.0),
+        (solid, 0.2, "principal", 0.2),
+        (turning, None, "free", None),
+    ):
+        args = argparse.Namespace(style_space=space, prior=given)
+        expand_prior(args, generator)
+        assert args.prior == expected
+
+
+def test_a_picture_is_edited_by_a_generator_without_geometry(tmp_path: Path, invert: Any) -> None:
+    run = write_run(tmp_path / "turning", TURNING)
+    camera = Cameras.from_angles(1.8, 1.5, 25.0)
+    generator, _ = load_generator(run)
+    w = generator.mapping(seeded_latents([5], generator.latent_dim), psi=0.8).detach()
+    save_png(tmp_path / "known.png", to_uint8(show(run, w, camera, 8))[0])
+    common = ["--steps", "20", "--edit", "--pivotal_steps", "40", "--no_video", "--yaw", "0.3"]
+    near = invert(run, tmp_path / "known.png", *common)
+    far = invert(run, tmp_path / "known.png", *common, "--prior", "0")
+    directions = principal_directions(generator)
+    spread = [
+        coordinates(load_latents(f / "latent.npz") - average_style(generator), directions)
+        for f in (near, far)
+    ]
+    assert spread[0].square().mean() < 0.7 * spread[1].square().mean()
+    with np.load(near / "latent.npz") as archive:
+        assert float(archive["tuned_psnr"]) > float(archive["psnr"]) + 1
+
+
 # -- mistakes
 
 
@@ -258,6 +298,8 @@ def test_the_pose_is_fitted_when_asked_for(run: Path, picture: Path, invert: Any
         (["RUN", "known.png", "--steps", "0"], "must be a whole number above 0, got '0'"),
         (["RUN", "known.png", "--image_size", "0"], "must be a whole number above 0"),
         (["RUN", "known.png", "--lr", "-1"], "must not be negative, got '-1'"),
+        (["RUN", "known.png", "--prior", "-1"], "must not be negative, got '-1'"),
+        (["RUN", "known.png", "--prior", "1", "--style_space", "free"], "have no coordinates"),
         (["RUN", "known.png", "--yaw", "nan"], "must be a finite number, got 'nan'"),
         (["RUN", "known.png", "--fov", "180"], "must be between 0 and 180 degrees"),
         (["RUN", "known.png", "--latent", "nowhere.npz"], "No such file"),

@@ -54,7 +54,7 @@ def test_the_orbit_swings_unless_told_not_to(run: Path, film: Film) -> None:
     assert np.abs(film(run, *words) - fixed).max() > 3
 
 
-@pytest.mark.parametrize("kind", ["linear", "cubic"])
+@pytest.mark.parametrize("kind", ["linear", "cubic", "tiled"])
 def test_w_frames_make_a_loop_without_a_seam(run: Path, film: Film, kind: str) -> None:
     words = ["--seeds", "0-2", "--w_frames", "3", "--interpolation", kind]
     made = film(run, *words, *STILL)

@@ -161,6 +161,9 @@ def test_the_data_stand_for_themselves_as_a_normal_law_where_they_are_not(make: 
         (["generator=StyleGAN2", "generator_options={}"], "patch_size: StyleGAN2 makes whole"),
         (["discriminator=StyleGAN2Discriminator", "discriminator_options={}"], "16 pixels, got 8"),
         (["dataset_path=pictures"], "camera"),
+        (["generator_options.cube_scale=0.1", "ray_start=1.2"],
+         r"no sample is in the scene: samples lie 1.2 to 1.4 from cameras whose distance is 1, and "
+         r"the cube of EpiGRAF reaches 0.1 .* \(stage 0\)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_said_at_once(
@@ -170,6 +173,16 @@ def test_what_cannot_be_is_said_at_once(
     write_pictures(tmp_path / "pictures")
     with pytest.raises(ValueError, match=complaint):
         Trainer(make(*changes), RunOptions(tmp_path / "run"), WORLD)
+
+
+def test_a_view_beyond_the_cube_is_told_with_numbers(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    Trainer(make(), RunOptions(Path("nowhere")), WORLD)
+    assert "in view" not in caplog.text
+    Trainer(make("generator_options.cube_scale=0.39"), RunOptions(Path("nowhere")), WORLD)
+    assert "reaches 0.39 from the origin, but 0.4 of it is in view" in caplog.text
+    assert "(stage 0)" in caplog.text and "(stage 6)" in caplog.text
 
 
 def test_empirical_poses_pair_places_with_cameras() -> None:

@@ -85,15 +85,23 @@ def evaluate_blocks(
     layers: Sequence[Affine],
     density_head: Affine,
     radiance_head: Affine,
-    inside: Tensor | None,
-    scenes: Sequence[Scene],
+    inside: Tensor | None = None,
+    scenes: Sequence[Scene] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Radiance (batch, n, 3) in 0..1 and linear density (batch, n, 1) of encoded points x.
 
-    `layers` and heads are those that `prepare_scenes` made `scenes` of: they get the gradients.
-    Points that are not `inside` (batch, n) are not evaluated: their radiance is 0 and their density
-    EMPTY.
+    `layers` and heads are those that `prepare_scenes` made `scenes` of, which it does here where
+    they are not given: they get the gradients. Points that are not `inside` (batch, n) are not
+    evaluated: their radiance is 0 and their density EMPTY.
     """
+    if scenes is None:
+        scenes = prepare_scenes(
+            layers,
+            density_head,
+            radiance_head,
+            view_direction=directions is not None,
+            dtype=x.dtype,
+        )
     flat = [tensor for pair in (*layers, density_head, radiance_head) for tensor in pair]
     result = _BlockedSiren.apply(x, directions, inside, scenes, *flat)
     return result  # pyright: ignore[reportReturnType]

@@ -191,12 +191,10 @@ class SirenField:
         self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"]
     ) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 1"]]:
         """Colour in 0..1 and raw density."""
-        if self._network.blocked:
-            if points.device.type == "cpu":
-                evaluate = partial(evaluate_blocks, scenes=self._scenes())
-                return self._in_blocks(points, directions, evaluate)
-            if usable(points, self._layers):
-                return self._in_blocks(points, directions, evaluate_fused)
+        if self._takes_blocks:
+            return self._fast(points, directions, partial(evaluate_blocks, scenes=self._scenes()))
+        if self._network.blocked and usable(points, self._layers):
+            return self._fast(points, directions, evaluate_fused)
         hidden = self._hidden(points)
         radiance, inside = self._radiance(hidden, directions), self._network.inside(points)
         if inside is not None:
@@ -206,32 +204,21 @@ class SirenField:
     def density(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n 1"]:
         """Raw density without the colour branch."""
         network = self._network
-        if network.blocked and not torch.is_grad_enabled() and points.device.type == "cpu":
-            found = density_blocks(network.encode(points), network.inside(points), self._scenes())
-            return found * network.density_gain
-        if network.blocked and not torch.is_grad_enabled() and usable(points, self._layers):
-            layers, head = [*self._layers, self._color], network.final_layer
-            density = density_fused(network.encode(points), layers, (head.weight, head.bias))
-            return self._bounded(density, points)
+        if network.blocked and not torch.is_grad_enabled():
+            if self._takes_blocks:
+                x, inside = network.encode(points), self._inside(points)
+                return density_blocks(x, inside, self._scenes()) * network.density_gain
+            if usable(points, self._layers):
+                layers = [*self._layers, self._color]
+                density = density_fused(network.encode(points), layers, self._heads[0])
+                return self._bounded(density, points)
         return self._density(self._hidden(points), points)
 
-    def _in_blocks(
-        self, points: Tensor, directions: Tensor, evaluate: Callable[..., tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        """The same numbers, faster and with first derivatives only."""
-        network = self._network
-        inside = network.inside(points)
-        if inside is not None and inside.device.type == "cpu" and inside.all():
-            inside = None  # slices, which cost nothing, in place of picked points
-        radiance, density = evaluate(
-            network.encode(points),
-            directions if network.view_direction else None,
-            [*self._layers, self._color],
-            *self._heads(),
-            inside,
-        )
-        return radiance, density * network.density_gain
+    @property
+    def _takes_blocks(self) -> bool:
+        return self._network.blocked and self._color[0].device.type == "cpu"
 
+    @property
     def _heads(self) -> tuple[Affine, Affine]:
         density, color = self._network.final_layer, self._network.color_layer_linear[0]
         assert isinstance(color, nn.Linear)
@@ -243,17 +230,40 @@ class SirenField:
         Of the 16-bit kinds only bf16 is fast on a CPU: with fp16, products keep full precision.
         """
         network, weight = self._network, self._color[0]
-        half = autocasting(weight) and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        kind = (torch.bfloat16 if half else weight.dtype, network.compiled)
+        dtype = weight.dtype
+        if autocasting(weight) and torch.get_autocast_dtype("cpu") == torch.bfloat16:
+            dtype = torch.bfloat16
+        kind = (dtype, network.compiled)
         if kind not in self._prepared:
             self._prepared[kind] = prepare_scenes(
                 [*self._layers, self._color],
-                *self._heads(),
+                *self._heads,
                 view_direction=network.view_direction,
-                dtype=kind[0],
+                dtype=dtype,
                 library=compiled() if network.compiled else None,
             )
         return self._prepared[kind]
+
+    def _fast(
+        self, points: Tensor, directions: Tensor, evaluate: Callable[..., tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """The same numbers, faster and with first derivatives only."""
+        network = self._network
+        radiance, density = evaluate(
+            network.encode(points),
+            directions if network.view_direction else None,
+            [*self._layers, self._color],
+            *self._heads,
+            self._inside(points),
+        )
+        return radiance, density * network.density_gain
+
+    def _inside(self, points: Tensor) -> Tensor | None:
+        """Which points are within bounds; None if all are known to be."""
+        inside = self._network.inside(points)
+        if inside is not None and inside.device.type == "cpu" and inside.all():
+            return None  # slices, which cost nothing, in place of picked points
+        return inside
 
     def _hidden(self, points: Tensor) -> Tensor:
         x = self._network.encode(points)

@@ -245,9 +245,9 @@ def test_blocks_are_taken_on_a_cpu_in_any_precision(
     network, calls = tiny("TallSiren").float(), []
     original = blocks.evaluate_blocks
 
-    def count(*given: Any, **options: Any) -> Any:
+    def count(*given: Any, **named: Any) -> Any:
         calls.append(given)
-        return original(*given, **options)
+        return original(*given, **named)
 
     monkeypatch.setattr("siren.fields.evaluate_blocks", count)
     inputs = [v.detach().float() for v in scene(network)]

@@ -1,5 +1,6 @@
 """What a step is made of: latents, cameras, labels, mixed styles and windows, drawn anew."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from generators import Generator
 from generators.style import StyleGenerator
+from ops.shapes import Float
 from rendering.cameras import Cameras, Patch
 from rendering.empirical_poses import EmpiricalPoses
 from stages import Stage
@@ -52,6 +54,18 @@ class Sampler:
         return replace(
             reals, images=cut_patches(reals.images, patch, stage.patch_size), patch=patch
         )
+
+    def cameras_at(self, angles: Float[Tensor, "batch 3"]) -> Cameras:
+        """Cameras of real pictures' yaw, pitch, roll.
+
+        Where fakes' are drawn from a law about h_mean, yaws lie within half a turn of it: a
+        discriminator that sees angles could tell 4.3 from -2.0, though the view is the same.
+        """
+        stage = self.stage
+        yaw, pitch, roll = angles.unbind(-1)
+        if self.poses is None:
+            yaw = yaw - math.tau * ((yaw - stage.h_mean) / math.tau).round()
+        return Cameras.from_angles(yaw, pitch, stage.fov, stage.radius, roll)
 
     def _draw(self, images_seen: int) -> Draw:
         stage, streams = self.stage, self.streams

@@ -29,7 +29,6 @@ from discriminators.base import Discriminator
 from inference import checkpoint
 from metrics.protocols import find_protocols
 from rendering.camera_labels import cameras_from_labels, raw_cameras
-from rendering.cameras import Cameras
 from stages import FROM_DATA
 from training.best import Best
 from training.build import build_players, check_options, check_players
@@ -195,10 +194,7 @@ class Trainer:
         batch = next(self.state.data).to(self.world.device, non_blocking=True)
         cameras = None
         if batch.camera_angles is not None:
-            yaw, pitch, roll = batch.camera_angles.unbind(-1)
-            if stage.sample_dist != FROM_DATA:  # fakes' yaws are about h_mean: one camera, one yaw
-                yaw = yaw - math.tau * ((yaw - stage.h_mean) / math.tau).round()
-            cameras = Cameras.from_angles(yaw, pitch, stage.fov, stage.radius, roll)
+            cameras = self.sampler.cameras_at(batch.camera_angles)
         elif batch.camera_labels is not None:
             cameras = raw_cameras(batch.camera_labels)
         reals = Reals(batch.images, cameras, batch.labels if stage.label_dim else None)

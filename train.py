@@ -18,7 +18,14 @@ from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 from curriculums import CURRICULA, Curriculum, find_curriculum, validate, with_overrides
 from inference import checkpoint
-from inference.options import default_device, parse_device, positive, run_script
+from inference.options import (
+    add_compile,
+    default_device,
+    parse_device,
+    positive,
+    run_script,
+)
+from siren.native import compiled
 from stages import PRECISIONS
 from training import distributed
 from training.evaluate import check_measurements, measure
@@ -65,6 +72,7 @@ def parse_args() -> argparse.Namespace:
         help="cpu, cuda (all visible GPUs) or cuda:1 (cuda if there is a GPU)")  # fmt: skip
     add("--precision", choices=PRECISIONS,
         help="auto (fp16 on a GPU, fp32 elsewhere), fp32, fp16 or bf16")  # fmt: skip
+    add_compile(parser)
     add("--num_workers", type=int, default=4, help="threads that decode pictures (4)")
     add("--port", type=int, help="where spawned processes meet (default: a free port)")
     args = parser.parse_args()
@@ -138,6 +146,7 @@ def train(rank: int, size: int, port: int | None, args: argparse.Namespace) -> N
         set_step=args.set_step,
         seed=args.seed,
         num_workers=args.num_workers,
+        compile=args.compile,
     )
     if args.eval_freq:
         check_measurements(curriculum)
@@ -165,6 +174,8 @@ def main() -> None:
     args = parse_args()
     torch.backends.cudnn.deterministic = True  # a resumed run goes on bit for bit
     choose_curriculum(args)
+    if args.compile:
+        compiled()  # without a compiler it ends here
     if distributed.launched_by_torchrun():
         if distributed.torchrun_rank() == 0:
             check_directories(args)

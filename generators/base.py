@@ -137,6 +137,10 @@ class Generator(nn.Module, ABC):
     def allow_second_derivatives(self) -> None:
         """Give up fast paths whose gradients have none: for regularisers of gradients."""
 
+    def compile_field(self) -> None:
+        """Let a compiler make pictures faster; ValueError where nothing is to be compiled."""
+        raise ValueError(f"a {type(self).__name__} has nothing to compile (--compile)")
+
     def adapted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of the class that this one extends, made to fit; a hook for transfer."""
         return dict(weights)

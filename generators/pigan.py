@@ -7,6 +7,7 @@ from ops.shapes import Float
 from rendering.cameras import Cameras
 from siren.fields import FIELDS, SirenField
 from siren.mapping import MappingNetwork
+from siren.native import compiled
 
 
 @GENERATORS.register("PiGAN", "ImplicitGenerator3d")
@@ -58,6 +59,13 @@ class PiGAN(RadianceGenerator):
     def allow_second_derivatives(self) -> None:
         """Evaluate the field without its CPU blocks."""
         self.siren.blocked = False
+
+    def compile_field(self) -> None:
+        """Evaluate the field's CPU blocks in compiled layers."""
+        if self.w_avg.device.type != "cpu":
+            raise ValueError("--compile is for the CPU: a GPU's field has no use for it")
+        compiled()
+        self.siren.compiled = True
 
     def mapping_parameters(self) -> list[nn.Parameter]:
         """The mapping network's parameters."""

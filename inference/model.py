@@ -19,14 +19,15 @@ from generators.stylegan2 import NOISE_MODES
 from generators.stylegan3 import input_transform
 from inference.checkpoint import checkpoint_step, load_generator
 from inference.latents import add_latents, check_label, named_styles
-from inference.options import add_device, add_exact, flatten, positive
+from inference.options import add_compile, add_device, add_exact, flatten, positive
 from inference.scene import Scene
 from inference.views import front_pitch
 from rendering.cameras import Cameras
 from rendering.settings import RenderSettings
-from stages import Stage
+from stages import PRECISIONS, Stage
 
 IMAGE_SIZE = 256
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": None, "auto": None}
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="field points computed at once; less takes less memory (2400000)")  # fmt: skip
     add("--lock_view_dependence", action="store_true", help="colours as seen from the front")
     add_exact(parser)
+    add("--precision", choices=PRECISIONS, default="auto",
+        help="of a field's matrix products: fp32, or bf16 or fp16 inputs (auto: fp32)")  # fmt: skip
+    add_compile(parser)
     add("--ema", default="ema.pth", help="average of the weights to use, or 'none' (ema.pth)")
     add("--curriculum", help="cameras and settings of another curriculum than the checkpoint's")
     add_device(parser)
@@ -117,7 +121,9 @@ class Model:
         if options.get("noise_mode") == "random":
             seed = zlib.crc32(name.encode())
             options["generator"] = torch.Generator(self.device).manual_seed(seed)
-        return Scene(self.generator, w, options=options, exact=args.exact)
+        return Scene(
+            self.generator, w, options=options, exact=args.exact, dtype=DTYPES[args.precision]
+        )
 
 
 def open_model(args: argparse.Namespace) -> Model:
@@ -131,6 +137,10 @@ def open_model(args: argparse.Namespace) -> Model:
     size = generator.resolution
     if size is not None and args.image_size not in (None, size):
         raise ValueError(f"--image_size: this generator's pictures have {size} pixels a side")
+    if args.compile:
+        generator.compile_field()
+    if DTYPES[args.precision] is not None and not model.is_radiance:
+        raise ValueError("--precision: a 2D generator chooses its own")
     if not math.isfinite(args.psi):
         raise ValueError(f"--psi must be finite, got {args.psi}")
     synthesis_options(generator, args)

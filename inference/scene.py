@@ -36,10 +36,11 @@ class Scene:
         *,
         options: Mapping[str, Any] | None = None,
         exact: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> None:
         if len(w) != 1:
             raise ValueError(f"a scene has one style, got {len(w)}")
-        self.generator, self.w, self.exact = generator, w, exact
+        self.generator, self.w, self.exact, self.dtype = generator, w, exact, dtype
         self.options = dict(options or {})
         self.field = generator.field(w) if isinstance(generator, RadianceGenerator) else None
 
@@ -49,7 +50,8 @@ class Scene:
         if self.field is None:
             return self.generator.synthesis(self.w, camera, settings, **self.options)
         assert isinstance(self.generator, RadianceGenerator)
-        raw = render(self.field, camera, settings, occupancy=self._known(camera, settings))
+        with torch.autocast(self.w.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            raw = render(self.field, camera, settings, occupancy=self._known(camera, settings))
         return Rendering(self.generator.to_image(raw.image), raw.depth, raw.opacity)
 
     def _known(self, camera: Cameras, settings: RenderSettings) -> Occupancy | None:

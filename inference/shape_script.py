@@ -35,7 +35,7 @@ from inference.mesh import Mesh
 from inference.mesh_files import WRITERS, save_mesh, write_mrc
 from inference.mesh_picture import draw_mesh
 from inference.model import Model
-from inference.options import add_device, positive
+from inference.options import add_compile, add_device, positive
 from inference.shapes import Extraction, extract_shape, raw_volume
 from inference.views import front_pitch
 from rendering.cameras import Cameras
@@ -116,6 +116,7 @@ def parse_args() -> argparse.Namespace:
         help="the class to show, from 0, of a generator with classes")  # fmt: skip
     add("--compat_lattice", action="store_true",
         help=".mrc on the lattice of the original, which is sheared by up to a voxel")  # fmt: skip
+    add_compile(parser)
     add("--ema", default="ema.pth", help="average of the weights to use, or 'none' (ema.pth)")
     add("--curriculum", help="cameras and settings of another curriculum than the checkpoint's")
     add_device(parser)
@@ -181,6 +182,8 @@ def main() -> None:
     generator, curriculum = load_generator(args.path, args.device, ema)
     if not isinstance(generator, RadianceGenerator):
         raise ValueError(f"{args.path} holds a 2D generator, {type(generator).__name__}: no shapes")
+    if args.compile:
+        generator.compile_field()
     if args.curriculum:
         curriculum = find_curriculum(args.curriculum)
     stage = stage_at(curriculum, checkpoint_step(args.path))

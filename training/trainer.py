@@ -76,6 +76,7 @@ class RunOptions:
     set_step: int | None = None  # pretend that the loaded run is at this step
     seed: int = 0
     num_workers: int = 0  # threads that decode pictures
+    compile: bool = False  # let a compiler make the generator's field faster
 
 
 class Trainer:
@@ -108,6 +109,8 @@ class Trainer:
         self._check_data(players.discriminator)
         if any(stage_at(curriculum, s).pl_lambda for s in stage_starts(curriculum)):
             players.generator.allow_second_derivatives()
+        if options.compile:
+            players.generator.compile_field()
         emas = {
             "ema.pth": make_average(players.generator, self.stage),
             "ema2.pth": make_average(players.generator, self.stage, second=True),
@@ -193,6 +196,8 @@ class Trainer:
         cameras = None
         if batch.camera_angles is not None:
             yaw, pitch, roll = batch.camera_angles.unbind(-1)
+            if stage.sample_dist != FROM_DATA:  # fakes' yaws are about h_mean: one camera, one yaw
+                yaw = yaw - math.tau * ((yaw - stage.h_mean) / math.tau).round()
             cameras = Cameras.from_angles(yaw, pitch, stage.fov, stage.radius, roll)
         elif batch.camera_labels is not None:
             cameras = raw_cameras(batch.camera_labels)

@@ -225,3 +225,15 @@ def test_a_field_in_double_precision_is_left_to_torch(ball: tuple[PiGAN, Tensor]
     plain = generator.field(w)(points, points)
     generator.siren.compiled = True
     assert torch.equal(generator.field(w)(points, points)[0], plain[0])
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    library = native.compiled()
+    x, start = 2 * torch.rand(1500, 8) - 1, torch.randn(1500, 40)
+    layer = SineLayer(torch.randn(40, 8), first=False, dtype=torch.float32, library=library)
+    alone = layer.sine(x, start)
+    torch.set_num_threads(2)
+    try:
+        assert torch.equal(layer.sine(x, start), alone)
+    finally:
+        torch.set_num_threads(1)

@@ -376,4 +376,5 @@ class _Passes:
 
 def _narrow(gradient: Tensor, weight: Tensor, n: int) -> Tensor:
     """Gradient of a layer's few inputs, in fp32; a chunk's places beyond n are left out."""
-    return torch.bmm(gradient[:, :n].float(), weight)
+    with torch.autocast(weight.device.type, enabled=False):
+        return torch.bmm(gradient[:, :n].float(), weight)

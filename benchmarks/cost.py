@@ -110,11 +110,11 @@ def plot(curves: dict[str, Curve], file: Path) -> None:
         panel.set_xlabel(LABELS[axis])
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("seconds of one thread")
-    panels[0].legend()
-    others = (
-        "the others: {img_size} pixels, {num_steps} + {num_steps} samples, {batch_size} picture"
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.suptitle(
+        "A field of 8 + 1 layers of 256 channels; what a panel does not vary: "
+        "{img_size} pixels, {num_steps} + {num_steps} samples, {batch_size} picture".format(**BASE)
     )
-    figure.suptitle(f"pi-GAN at CelebA's settings; {others.format(**BASE)}")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110, bbox_inches="tight")
 

@@ -43,13 +43,10 @@ Numbers = dict[str, Any]
 FIELD_FLOP = 1_053_696  # per point at 8 + 1 layers of 256 channels
 TILINGS = {
     "128x128x64 w8 s3": Tiling(),
-    "128x128x64 w8 s4": Tiling(stages=4),
     "128x128x64 w4 s3": Tiling(warps=4),
     "128x256x64 w8 s3": Tiling(channels=256),
-    "64x128x64 w4 s3": Tiling(points=64, warps=4),
     "64x256x64 w8 s3": Tiling(points=64, channels=256),
     "128x128x32 w8 s4": Tiling(inner=32, stages=4),
-    "256x128x64 w8 s2": Tiling(points=256, stages=2),
 }
 
 
@@ -132,7 +129,8 @@ class Bench:
         for dtype, limit in kernel_trial.TOLERANCE.items():
             for fused_layers in (True, False):
                 tiling = fused.tiling_for(self.device, dtype)._replace(fused=fused_layers)
-                for hidden, depth, points in ((256, 8, 5000), (256, 8, 1), (100, 3, 777)):
+                problems = [(256, 8, 5000), (256, 8, 1), (100, 3, 777)]
+                for hidden, depth, points in problems[: 3 if dtype == torch.float16 else 2]:
                     error = kernel_trial.largest_error(
                         self.device, dtype, 3, hidden, depth, points=points, tiling=tiling
                     )
@@ -174,6 +172,8 @@ class Bench:
         rms = {k: (forward(f) - exact)[..., :3].square().mean().sqrt() for k, f in sides.items()}
         numbers["radiance_rms_error"] = {k: float(v) for k, v in rms.items()}
         for name, run in (("forward", forward), ("forward_backward", backward)):
+            if name != "forward":  # each tiling's backward kernels would take long to compile
+                sides = {k: f for k, f in sides.items() if k not in TILINGS}
             seconds = self.seconds({k: lambda f=f, run=run: run(f) for k, f in sides.items()})
             work = numbers["points"] * FIELD_FLOP * (1 if name == "forward" else 4) / 1e12
             numbers[name] = {

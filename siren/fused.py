@@ -43,7 +43,8 @@ def tiling_for(device: torch.device, dtype: torch.dtype) -> Tiling:
     """What fits a device's shared memory."""
     if device.type != "cuda":
         return Tiling(16, 16, 16)  # for the interpreter
-    memory = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    properties = torch.cuda.get_device_properties(device)
+    memory = getattr(properties, "shared_memory_per_block_optin", 0)
     if dtype == torch.float32:
         return Tiling(64, 64, 32, warps=4, stages=2)
     return Tiling() if memory >= 160 * 1024 else Tiling(64, 64, 32, warps=4, stages=2)
@@ -368,10 +369,12 @@ class _Passes:
         from siren import kernels  # here, because it needs Triton
 
         options = {"num_warps": self.tiling.warps, "num_stages": self.tiling.stages}
+        options["enable_fp_fusion"] = True  # products and sums in one instruction
         with torch.cuda.device_of(self.x):
             getattr(kernels, kernel)[grid](*arguments, **constants, **options)
 
 
 def _narrow(gradient: Tensor, weight: Tensor, n: int) -> Tensor:
     """Gradient of a layer's few inputs, in fp32; a chunk's places beyond n are left out."""
-    return torch.bmm(gradient[:, :n].float(), weight)
+    with torch.autocast(weight.device.type, enabled=False):
+        return torch.bmm(gradient[:, :n].float(), weight)

@@ -35,6 +35,8 @@ MEANINGS = {
     "view_consistency": "share of colours that one view foretells of the next: 1 solid, 0 none",
     "stereo_consistency": "the same, explained by whatever surface explains most",
     "stereo_still": "the same of pictures that stay as they are from all sides",
+    "hull_coverage": "share of the silhouettes that one solid body could have",
+    "hull_still": "the same of one picture from all sides",
     "reprojection_error": "their mean difference, share of the colours' range",
     "looked_through": "share of one view's surface that the next one looks through",
     "solid": "share of pixels that show a surface",

@@ -118,6 +118,7 @@ ToysRayCond: Curriculum = (
     ToysStyleGAN2
     | VIEWS
     | {
+        "white_back": True,  # for who measures: the network paints its ground itself
         "generator": "RayConditionedStyleGAN2",
         "discriminator_options": ToysStyleGAN2["discriminator_options"]
         | {"condition_on_cameras": True},

@@ -30,6 +30,7 @@ from metrics.geometry import (
     flatness,
     view_consistency,
 )
+from metrics.hull import hull_coverage
 from metrics.pose import pose_errors
 from metrics.shapes import SurfaceErrors, chamfer, match_shapes, surface_errors, surface_points
 from metrics.stereo import Seen, stereo_consistency
@@ -59,6 +60,8 @@ class SceneScore:
     poses: Tensor  # (views, 2)
     stereo: float | None = None
     stereo_still: float | None = None
+    hull: float | None = None
+    hull_still: float | None = None
     images: Tensor | None = None  # (views, 3, height, width), for a perceptual distance
     predicted: Tensor | None = None  # (views, 2)
     chamfer: list[float] | None = None  # to every known shape
@@ -83,11 +86,12 @@ def measure_geometry(
     Of the scenes alone: `view_consistency` (share of the colours' variance that one view foretells
     of the next: 1 solid, 0 none), `stereo_consistency` (likewise, with the surface that explains
     most, so also without depth; beside `stereo_still`, of pictures that do not turn),
-    `reprojection_error` (mean colour difference, a share of the range), `looked_through` (share of
-    one view's surface that the next looks through), `solid` (share of pixels that show a surface),
-    `flatness` (1 a billboard, 0 a ball), `billboard` (share of the surface that faces one way),
-    `identity_drift` (views' difference in colours as a share of that between scenes), and with a
-    `perceptual` distance `identity_perceptual`, likewise.
+    `hull_coverage` (on white ground: share of the silhouettes that one solid body explains, beside
+    `hull_still`), `reprojection_error` (mean colour difference, a share of the range),
+    `looked_through` (share of one view's surface that the next looks through), `solid` (share of
+    pixels that show a surface), `flatness` (1 a billboard, 0 a ball), `billboard` (share of the
+    surface that faces one way), `identity_drift` (views' difference in colours as a share of that
+    between scenes), and with a `perceptual` distance `identity_perceptual`, likewise.
 
     With a regressor: `yaw_error`, `pitch_error` in degrees, `yaw_chance`, `pitch_chance`,
     `yaw_offset`, `yaw_aligned` (see `metrics.pose`), and its own errors on pictures of the data
@@ -212,10 +216,20 @@ class _Look:
             poses=cameras.yaw_pitch.cpu(),
             stereo=self._stereo(image, cameras, middle, neighbours),
             stereo_still=self._stereo(image, cameras, middle, neighbours, still=True),
+            hull=self._hull(image, cameras),
+            hull_still=self._hull(image[:1].expand_as(image), cameras),
             images=image.cpu() if self.keep_images else None,
             predicted=None if regressor is None else regressor(image).cpu(),
             **own,
         )
+
+    def _hull(self, images: Tensor, cameras: Cameras) -> float | None:
+        """Coverage by the visual hull, by what is not white, whether there is depth or not."""
+        if not self.settings.white_back:
+            return None
+        reach = (self.settings.ray_end - self.settings.ray_start) / 2
+        shape = silhouette(images, None)
+        return hull_coverage(shape, cameras.cam2world, cameras.fov, reach)
 
     def _stereo(
         self,
@@ -291,6 +305,8 @@ def _summary(scores: Sequence[SceneScore]) -> dict[str, float]:
         billboard=[s.billboard for s in scores],
         stereo_consistency=[s.stereo for s in scores],
         stereo_still=[s.stereo_still for s in scores],
+        hull_coverage=[s.hull for s in scores],
+        hull_still=[s.hull_still for s in scores],
         identity_drift=[identity_drift(torch.stack([s.histograms for s in scores]))],
     )
 

@@ -73,6 +73,17 @@ def maps(labels: Tensor, size: int) -> Tensor:
 # -- rays
 
 
+def unused_embedding(kind: str, labels: Tensor, size: int) -> Tensor:
+    """The original's other two descriptions of the same rays, from ours."""
+    labels = labels.double()
+    origin = labels[:, :16].reshape(-1, 4, 4)[:, :3, 3, None, None]
+    direction = maps(labels, size)[:, :3]
+    if kind == "origindir":
+        return torch.cat([origin.expand_as(direction), direction], dim=1)
+    hits = [origin + (z - origin[:, 2:]) / direction[:, 2:] * direction for z in (-1.0, 1.0)]
+    return torch.cat(hits, dim=1)
+
+
 @pytest.mark.parametrize("case", cases_of("raycond", "rays"))
 def test_the_published_ray_maps(case: Case) -> None:
     labels = case.tensor("in/c")
@@ -80,6 +91,8 @@ def test_the_published_ray_maps(case: Case) -> None:
         kind, _, size = name.removeprefix("out/").rpartition("_")
         if kind == "plucker":
             assert_close(case, f"plucker_{size}", maps(labels, int(size)))
+        elif kind in ("origindir", "twoplane"):
+            assert_close(case, f"{kind}_{size}", unused_embedding(kind, labels, int(size)))
     identity = torch.eye(4).flatten()
     blank = torch.cat([identity, torch.zeros(9)])[None]
     assert_close(case, "zero_intrinsics_identity_pose_4", maps(blank, 4))

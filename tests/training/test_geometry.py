@@ -173,6 +173,8 @@ def test_without_a_reference_scenes_speak_for_themselves(
         "billboard",
         "stereo_consistency",
         "stereo_still",
+        "hull_coverage",
+        "hull_still",
         "identity_drift",
     }
 
@@ -213,7 +215,7 @@ def test_what_has_sides_but_no_depth_is_measured_by_its_pictures(
 ) -> None:
     options: Any = {"settings": settings, "reference": reference, "num_images": 2, "views": 8}
     painted, solid = (measure_geometry(g(), stage, **options) for g in (Painted, Toys))
-    for name in ("stereo_consistency", "stereo_still", "yaw_error"):
+    for name in ("stereo_consistency", "stereo_still", "hull_coverage", "yaw_error"):
         assert painted[name] == pytest.approx(solid[name])
     assert not {"view_consistency", "flatness", "chamfer"} & set(painted)
     fickle = measure_geometry(Fickle(), stage, **options)
@@ -225,6 +227,9 @@ def test_still_pictures_are_the_measure_of_stereo(stage: Stage, settings: Render
     options: Any = {"settings": settings, "num_images": 2, "views": 8}
     still = measure_geometry(Still(), stage, **options)
     assert still["stereo_consistency"] == pytest.approx(still["stereo_still"], abs=1e-6)
+    assert still["hull_coverage"] == pytest.approx(still["hull_still"], abs=1e-6)
+    solid = measure_geometry(Toys(), stage, **options)
+    assert solid["hull_coverage"] > 0.95 > still["hull_coverage"] + 0.03
 
 
 class Numbered(Toys):

@@ -56,11 +56,13 @@ class Occupancy:
         near: bool = False,
     ) -> Bool[Tensor, "batch rays samples"]:
         """Whether something may be at depths of rays, or less than a cell away, with `near`."""
-        index = torch.zeros_like(t)  # whole numbers, exact in single precision below 2^24
+        index = None  # whole numbers, exact in single precision below 2^24
         for start, slope in zip(origins.unbind(-1), directions.unbind(-1), strict=True):
             start = (start / self.side + self._count / 2)[..., None]
             place = torch.addcmul(start, slope[..., None] / self.side, t)
-            index = index.mul_(self._count).add_(place.clamp_(0, self._count - 1).floor_())
+            place = place.clamp_(0, self._count - 1).floor_()
+            index = place if index is None else place.add_(index, alpha=self._count)
+        assert index is not None
         cells = self._near if near else self._cells
         return cells.index_select(0, index.reshape(-1).to(torch.int32)).reshape(t.shape)
 

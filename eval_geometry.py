@@ -34,7 +34,7 @@ from training.reference import Reference, make_reference, toy_seed
 MEANINGS = {
     "view_consistency": "share of colours that one view foretells of the next: 1 solid, 0 none",
     "stereo_consistency": "the same, explained by whatever surface explains most",
-    "stereo_chance": "the same with cameras that are the wrong ones",
+    "stereo_still": "the same of pictures that stay as they are from all sides",
     "reprojection_error": "their mean difference, share of the colours' range",
     "looked_through": "share of one view's surface that the next one looks through",
     "solid": "share of pixels that show a surface",

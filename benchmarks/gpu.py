@@ -36,6 +36,7 @@ from inference.options import parse_device
 from rendering.cameras import Cameras
 from siren import fused, kernel_trial
 from siren.fused import Tiling
+from training import losses
 
 Numbers = dict[str, Any]
 
@@ -155,7 +156,7 @@ class Bench:
         sides = self.field_sides(ours, lambda: reference_field(generator, w, points, views))
         if self.compiled:
             compiled = torch.compile(reference_field)
-            sides["compiled"] = lambda: compiled(generator, w, points, views)
+            sides["compiled_reference"] = lambda: compiled(generator, w, points, views)
 
         def forward(evaluate: Callable[[], Tensor]) -> Tensor:
             with torch.no_grad(), self.autocast():
@@ -178,7 +179,7 @@ class Bench:
             numbers[name] = {
                 "ms": {k: 1e3 * s for k, s in seconds.items()},
                 "tflop_per_s": {k: work / s for k, s in seconds.items()},
-                **ratios(seconds),
+                "ratio": ratios(seconds),
             }
             numbers[name]["peak_mib"] = {
                 k: self.peak(lambda f=f, run=run: run(f)) for k, f in sides.items()
@@ -206,12 +207,33 @@ class Bench:
 
     def step_numbers(self, work: Work) -> Numbers:
         """Seconds, ratios, peak memory of a training step."""
-        sides: dict[str, Callable[[], object]] = dict(step_sides(work, compiled=self.compiled))
+        sides: dict[str, Callable[[], object]] = dict(
+            step_sides(work, compile_reference=self.compiled)
+        )
         sides["without kernels"] = lambda: without_kernels(work.our_step)
         seconds = self.seconds(sides)
         images = {f"{k}_images_per_s": len(work.images) / s for k, s in seconds.items()}
         peaks = {k: self.peak(side) for k, side in sides.items()}
-        return {"seconds": seconds, **images, **ratios(seconds), "peak_mib": peaks}
+        return {"seconds": seconds, **images, "ratio": ratios(seconds), "peak_mib": peaks}
+
+    def discriminator(self) -> Numbers:
+        """The discriminator's losses with R1, backward, with its weights in either layout."""
+        work = make_work(self.device, {**self.sizes.step, "precision": "auto"})
+        network, moment, real = work.ours.discriminator, work.moment, work.images
+        fake = torch.randn_like(real)
+
+        def step(layout: torch.memory_format) -> None:
+            network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+            images = real.clone().requires_grad_()
+            with self.autocast():
+                logits = [network(x, moment.alpha).logits.float() for x in (fake, images)]
+            penalty = losses.r1_penalty(logits[1], images, 1024.0)
+            (losses.fake_loss(logits[0]) + losses.real_loss(logits[1]) + penalty).backward()
+            network.zero_grad()
+
+        layouts = {"rows": torch.contiguous_format, "channels_last": torch.channels_last}
+        seconds = self.seconds({k: lambda v=v: step(v) for k, v in layouts.items()})
+        return {"ms": {k: 1e3 * s for k, s in seconds.items()}}
 
     def render(self) -> Numbers:
         """A picture of one latent: ours in half and full precision, the reference in both."""
@@ -238,13 +260,13 @@ class Bench:
         }
         if self.compiled:
             compiled = torch.compile(reference_field)
-            sides["compiled"] = lambda: plain(False, compiled)
+            sides["compiled_reference"] = lambda: plain(False, compiled)
         exact = plain(False)
         errors = {k: float((side() - exact).square().mean()) / 4 for k, side in sides.items()}
         seconds = self.seconds(dict(sides))
         return {
             "ms": {k: 1e3 * s for k, s in seconds.items()},
-            **ratios(seconds),
+            "ratio": ratios(seconds),
             "psnr": {k: -10 * math.log10(max(e, 1e-12)) for k, e in errors.items()},
         }
 
@@ -276,7 +298,7 @@ class Bench:
         return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-ROWS = ("ceilings", "kernels", "field", "train_step", "render", "stylegan")
+ROWS = ("ceilings", "kernels", "field", "train_step", "discriminator", "render", "stylegan")
 
 
 @contextmanager

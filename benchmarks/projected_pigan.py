@@ -78,13 +78,12 @@ def a_step(curriculum: Curriculum, start: int) -> Any:
 def costs(runs: Mapping[str, Path], rounds: int) -> dict[str, dict[int, float]]:
     """Seconds of a step, by run and the step at which it takes effect."""
     found: dict[str, dict[int, float]] = {kind: {} for kind in runs}
+    torch.manual_seed(0)
     curricula = {kind: load_generator(run, ema=None)[1] for kind, run in runs.items()}
     starts = sorted({s for c in curricula.values() for s in stage_starts(c)})
     for start in starts:
         steps = {
-            kind: a_step(c, start)
-            for kind, c in curricula.items()
-            if start in stage_starts(c) and stage_at(c, start).start == start
+            kind: a_step(c, start) for kind, c in curricula.items() if start in stage_starts(c)
         }
         times = interleave(steps, rounds, torch.device("cpu"), time.process_time)
         for kind, value in times.items():
@@ -109,26 +108,42 @@ def curves_of(run: Path, cost: Mapping[int, float]) -> dict[str, tuple[list[floa
     }
 
 
-def poses_of(run: Path, reference: Any, scenes: int) -> dict[str, float]:
-    """Pose errors of a run's last average."""
-    generator, curriculum = load_generator(run)
-    stage = stage_at(curriculum, checkpoint_step(run))
-    numbers = measure_geometry(generator, stage, num_images=scenes, reference=reference)
-    return {key: round(numbers[key], 2) for key in POSES}
+def poses_of(
+    runs: Mapping[str, Path], scenes: int, device: torch.device | str = "cpu"
+) -> dict[str, dict[str, float]]:
+    """Pose errors of the runs' last averages, from pictures of one size."""
+    stages = {
+        kind: stage_at(load_generator(run, ema=None)[1], checkpoint_step(run))
+        for kind, run in runs.items()
+    }
+    size = min(stage.img_size for stage in stages.values())
+    stage = dataclasses.replace(stages["own"], img_size=size)
+    options = {"progress": False, **stage.dataset_options}
+    dataset = open_dataset(stage.dataset, stage.dataset_path, size, **options)
+    reference = make_reference(dataset, stage, device, figures=0)
+    found = {}
+    for kind, run in runs.items():
+        settings = stages[kind].eval_settings(resolution=size, num_steps=2 * stage.num_steps)
+        numbers = measure_geometry(
+            load_generator(run, device)[0],
+            stages[kind],
+            num_images=scenes,
+            settings=settings,
+            reference=reference,
+        )
+        found[kind] = {key: round(numbers[key], 2) for key in POSES} | {"pose_img_size": size}
+    return found
 
 
 def compare(runs: Mapping[str, Path], args: argparse.Namespace) -> dict[str, Any]:
-    """The table, and the curves for the plot."""
+    """A row per run, after drawing the plot that was asked for."""
     cost = costs(runs, args.rounds)
     curves = {kind: curves_of(run, cost[kind]) for kind, run in runs.items()}
     ends = {kind: seconds_at(checkpoint_step(run), cost[kind]) for kind, run in runs.items()}
     budget = min(ends.values())
-    stage = stage_at(load_generator(runs["own"], ema=None)[1], checkpoint_step(runs["own"]))
-    stage = dataclasses.replace(stage, dataset_options={**stage.dataset_options})
-    dataset = open_dataset(
-        stage.dataset, stage.dataset_path, stage.img_size, **stage.dataset_options
-    )
-    reference = dataclasses.replace(make_reference(dataset, stage, figures=1), clouds=())
+    if args.plot:
+        plot(curves, args.plot)
+    poses = poses_of(runs, args.scenes)
     rows: dict[str, Any] = {"budget_s": round(budget, 1)}
     for kind, run in runs.items():
         row: dict[str, Any] = {"seconds_per_step": {s: round(c, 3) for s, c in cost[kind].items()}}
@@ -136,9 +151,7 @@ def compare(runs: Mapping[str, Path], args: argparse.Namespace) -> dict[str, Any
         for key, (seconds, values) in curves[kind].items():
             row[f"{key}_at_budget"] = round(float(np.interp(budget, seconds, values)), 3)
             row[f"{key}_last"] = round(values[-1], 3)
-        rows[kind] = row | poses_of(run, reference, args.scenes)
-    if args.plot:
-        plot(curves, args.plot)
+        rows[kind] = row | poses[kind]
     return rows
 
 

@@ -24,6 +24,7 @@ POSE_FEATURES = 32  # numbers in which pictures and cameras are compared
 class PyramidDiscriminator(Discriminator):
     """From RGB, blocks down to 2x2, and a head; subclasses say what a block is."""
 
+    channels_last = True
     largest_size = 512  # default of `max_size`
 
     def __init__(

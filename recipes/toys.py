@@ -127,8 +127,8 @@ ToysRayCond: Curriculum = (
 # Tri-planes on patches of 16 pixels, of pictures of 64.
 ToysEpiGRAF: Curriculum = VIEWS | {
     0: {"batch_size": 8, "img_size": 64, "gen_lr": 0.005, "disc_lr": 0.005},
-    3_600: {"batch_size": 8, "img_size": 64, "gen_lr": 0.002, "disc_lr": 0.002},
-    4_500: {},
+    1_600: {"batch_size": 8, "img_size": 64, "gen_lr": 0.002, "disc_lr": 0.002},
+    2_000: {},
     "latent_dim": 64,
     "num_steps": 12,
     "hierarchical_sample": False,

@@ -48,9 +48,14 @@ def render_weights(
     T, the transmittance up to the sample, is exp(-sum of density x delta before it). Density is
     non-negative, per unit length; `t` ascends; `last_delta` is the last interval.
     """
+    return _opacities(density, t, last_delta) * transmittance(density, t)
+
+
+def _opacities(density: Tensor, t: Tensor, last_delta: float) -> Tensor:
+    """Share of the light that each sample's interval absorbs."""
     delta = t[..., 1:] - t[..., :-1]
     delta = torch.cat([delta, torch.full_like(delta[..., :1], last_delta)], dim=-1)
-    return -torch.expm1(-density * delta) * transmittance(density, t)
+    return -torch.expm1(-density * delta)
 
 
 def transmittance(
@@ -77,7 +82,8 @@ def composite(
     sample's colour and depth. `fill_mode` paints diagnostics as the original does: "debug" marks
     rays of opacity below 0.9 red, "weight" shows the opacity.
     """
-    weights = render_weights(density, t, last_delta)
+    light = transmittance(density, t)
+    weights = _opacities(density, t, last_delta) * light
     opacity = weights.sum(-1)
     if last_back:
         rest = (1 - opacity)[..., None]
@@ -93,4 +99,4 @@ def composite(
         pixels = opacity[..., None].expand_as(pixels)
     elif fill_mode is not None:
         raise ValueError(f"fill_mode must be None, 'debug' or 'weight', got {fill_mode!r}")
-    return Composite(pixels, depth, opacity, weights, transmittance(density, t)[..., -1])
+    return Composite(pixels, depth, opacity, weights, light[..., -1])

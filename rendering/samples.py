@@ -55,5 +55,7 @@ class Samples:
         self.t, order = torch.sort(torch.cat([t, self.t], dim=-1), dim=-1, stable=True)
         self.raw = torch.cat([raw, self.raw], dim=-1).gather(-1, order)
         radiance = torch.cat([radiance, self.radiance], dim=-2)
-        self.radiance = radiance.gather(-2, order[..., None].expand_as(radiance))
+        rays = torch.arange(order[..., 0].numel(), device=order.device).view(*order.shape[:2], 1)
+        rows = (rays * order.shape[-1] + order).view(-1)  # of a table: much faster than a gather
+        self.radiance = radiance.flatten(0, 2).index_select(0, rows).view_as(radiance)
         return order

@@ -14,9 +14,11 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from siren.blocks import evaluate_blocks
+from siren.blocks import EMPTY
+from siren.film import sine_affine
 from siren.fused import Tiling, evaluate_fused, product_dtype
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 8e-2}
@@ -93,8 +95,28 @@ def largest_error(
         return [*outputs, *torch.autograd.grad(loss, leaves)]  # pyright: ignore
 
     with torch.autocast(device.type, enabled=False):
-        true = values(evaluate_blocks)
+        true = values(evaluate_plain)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         found = values(evaluate_fused, tiling=tiling)
     pairs = zip(found, true, strict=True)
     return max(float((a - b).detach().norm() / b.detach().norm()) for a, b in pairs)
+
+
+def evaluate_plain(
+    x: Tensor,
+    directions: Tensor | None,
+    layers: Sequence[tuple[Tensor, Tensor]],
+    density_head: tuple[Tensor, Tensor],
+    radiance_head: tuple[Tensor, Tensor],
+    inside: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What `evaluate_fused` computes, layer by layer in PyTorch."""
+    for weight, bias in layers[:-1]:
+        x = sine_affine(x, weight, bias)
+    density = F.linear(x, *density_head)
+    x = x if directions is None else torch.cat([directions, x], dim=-1)
+    radiance = F.linear(sine_affine(x, *layers[-1]), *radiance_head).sigmoid()
+    if inside is not None:
+        radiance = torch.where(inside[..., None], radiance, 0)
+        density = torch.where(inside[..., None], density, EMPTY)
+    return radiance, density

@@ -45,6 +45,10 @@ def build_players(
         generator, record_g = build_generator(stage)
         discriminator, record_d = build_discriminator(stage)
     generator, discriminator = generator.to(device), discriminator.to(device)
+    dtype = compute_dtype(stage.precision, device)
+    if device.type == "cuda" and dtype != torch.float32 and discriminator.channels_last:
+        # activations follow the weights; pyright's stubs of `to` lack a format alone
+        discriminator.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     draw_poses_from(generator, rng)
     draw_poses_from(discriminator, rng)
     augment, control = make_augmentation(
@@ -63,7 +67,7 @@ def build_players(
         scaler=torch.amp.GradScaler(device.type, enabled=uses_scaler(stage, device)),
         world=world,
         rng=rng,
-        dtype=compute_dtype(stage.precision, device),
+        dtype=dtype,
         augment=None if augment is None else augment.to(device),
         control=control,
         chance=chance,

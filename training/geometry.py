@@ -32,7 +32,7 @@ from metrics.geometry import (
 )
 from metrics.pose import pose_errors
 from metrics.shapes import SurfaceErrors, chamfer, match_shapes, surface_errors, surface_points
-from metrics.stereo import stereo_consistency
+from metrics.stereo import Seen, stereo_consistency
 from rendering.cameras import Cameras
 from rendering.renderer import Rendering
 from rendering.settings import PoseLaw, RenderSettings
@@ -58,7 +58,7 @@ class SceneScore:
     looks: Tensor  # (views, 11)
     poses: Tensor  # (views, 2)
     stereo: float | None = None
-    stereo_chance: float | None = None
+    stereo_still: float | None = None
     images: Tensor | None = None  # (views, 3, height, width), for a perceptual distance
     predicted: Tensor | None = None  # (views, 2)
     chamfer: list[float] | None = None  # to every known shape
@@ -82,12 +82,12 @@ def measure_geometry(
 
     Of the scenes alone: `view_consistency` (share of the colours' variance that one view foretells
     of the next: 1 solid, 0 none), `stereo_consistency` (likewise, with the surface that explains
-    most, so also without depth; beside `stereo_chance`, of wrong cameras), `reprojection_error`
-    (mean colour difference, a share of the range), `looked_through` (share of one view's surface
-    that the next looks through), `solid` (share of pixels that show a surface), `flatness` (1 a
-    billboard, 0 a ball), `billboard` (share of the surface that faces one way), `identity_drift`
-    (views' difference in colours as a share of that between scenes), and with a `perceptual`
-    distance `identity_perceptual`, likewise.
+    most, so also without depth; beside `stereo_still`, of pictures that do not turn),
+    `reprojection_error` (mean colour difference, a share of the range), `looked_through` (share of
+    one view's surface that the next looks through), `solid` (share of pixels that show a surface),
+    `flatness` (1 a billboard, 0 a ball), `billboard` (share of the surface that faces one way),
+    `identity_drift` (views' difference in colours as a share of that between scenes), and with a
+    `perceptual` distance `identity_perceptual`, likewise.
 
     With a regressor: `yaw_error`, `pitch_error` in degrees, `yaw_chance`, `pitch_chance`,
     `yaw_offset`, `yaw_aligned` (see `metrics.pose`), and its own errors on pictures of the data
@@ -205,30 +205,36 @@ class _Look:
                 "chamfer": distances,
                 "errors": errors,
             }
-        elsewhere = target.roll(len(target) // 2)
+        middle, neighbours = _neighbours(order, closed)
         return SceneScore(
             histograms=colour_histogram(image, silhouette(image, opacity)).cpu(),
             looks=appearance(image).cpu(),
             poses=cameras.yaw_pitch.cpu(),
-            stereo=self._stereo(image, cameras, source, target, target),
-            stereo_chance=self._stereo(image, cameras, source, target, elsewhere),
+            stereo=self._stereo(image, cameras, middle, neighbours),
+            stereo_still=self._stereo(image, cameras, middle, neighbours, still=True),
             images=image.cpu() if self.keep_images else None,
             predicted=None if regressor is None else regressor(image).cpu(),
             **own,
         )
 
     def _stereo(
-        self, images: Tensor, cameras: Cameras, source: Tensor, target: Tensor, seen_from: Tensor
+        self,
+        images: Tensor,
+        cameras: Cameras,
+        source: Tensor,
+        neighbours: Sequence[Tensor],
+        still: bool = False,
     ) -> float | None:
-        """Stereo consistency of views, the targets' cameras being those of `seen_from`."""
+        """Stereo consistency of views with their neighbours, or with themselves in their place."""
         origins, directions = cameras[source].rays(images.shape[-1], images.shape[-1])
         return stereo_consistency(
             images[source],
-            images[target],
+            [
+                Seen(images[source if still else i], cameras.cam2world[i], cameras.fov[i])
+                for i in neighbours
+            ],
             origins,
             directions,
-            cameras.cam2world[seen_from],
-            cameras.fov[seen_from],
             self.settings.ray_start,
             self.settings.ray_end,
             ground=1.0 if self.settings.white_back else None,
@@ -238,8 +244,18 @@ class _Look:
 def photograph(
     generator: Generator, w: Tensor, cameras: Cameras, settings: RenderSettings
 ) -> Rendering:
-    """The scene of one style (1, ...) from all cameras."""
-    return generator.synthesis(w.expand(len(cameras), *w.shape[1:]), cameras, settings)
+    """The scene of one style (1, ...) from all cameras, in colours that can be shown."""
+    made = generator.synthesis(w.expand(len(cameras), *w.shape[1:]), cameras, settings)
+    return Rendering(made.image.clamp(-1, 1), made.depth, made.opacity)
+
+
+def _neighbours(order: Tensor, closed: bool) -> tuple[Tensor, list[Tensor]]:
+    """Views that have a view on either side, and those; of two in a row, one with the other."""
+    if closed:
+        return order, [order.roll(-1), order.roll(1)]
+    if len(order) == 2:
+        return order[:1], [order[1:]]
+    return order[1:-1], [order[2:], order[:-2]]
 
 
 def silhouette(images: Tensor, opacity: Tensor | None) -> Tensor:
@@ -274,7 +290,7 @@ def _summary(scores: Sequence[SceneScore]) -> dict[str, float]:
         flatness=[s.flatness for s in scores],
         billboard=[s.billboard for s in scores],
         stereo_consistency=[s.stereo for s in scores],
-        stereo_chance=[s.stereo_chance for s in scores],
+        stereo_still=[s.stereo_still for s in scores],
         identity_drift=[identity_drift(torch.stack([s.histograms for s in scores]))],
     )
 

@@ -196,6 +196,8 @@ class Trainer:
         cameras = None
         if batch.camera_angles is not None:
             yaw, pitch, roll = batch.camera_angles.unbind(-1)
+            if stage.sample_dist != FROM_DATA:  # fakes' yaws are about h_mean: one camera, one yaw
+                yaw = yaw - math.tau * ((yaw - stage.h_mean) / math.tau).round()
             cameras = Cameras.from_angles(yaw, pitch, stage.fov, stage.radius, roll)
         elif batch.camera_labels is not None:
             cameras = raw_cameras(batch.camera_labels)

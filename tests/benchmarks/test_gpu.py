@@ -31,7 +31,7 @@ def test_every_row_is_measured_and_written(tmp_path: Path) -> None:
     numbers = json.loads(file.read_text())
     assert set(numbers) == {"hardware", "torch", "date", *gpu.ROWS}
     assert not any("failed" in numbers[name] for name in gpu.ROWS)
-    assert numbers["train_step"]["untrained"]["reference_ratio"] > 0
+    assert numbers["train_step"]["untrained"]["ratio"]["ours"] > 0
     assert numbers["render"]["psnr"]["ours fp32"] > 80
     assert numbers["field"]["radiance_rms_error"]["ours"] < 5e-3
     assert set(numbers["stylegan"]) >= {"stylegan2_forward", "discriminator_r1"}

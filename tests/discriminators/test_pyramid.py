@@ -1,6 +1,8 @@
 """pi-GAN's discriminators: sizes, heads, fade-in, blocks, initial weights, the R1 gradient."""
 
+import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -227,3 +229,37 @@ def test_the_gradient_penalty_has_exact_gradients(name: str) -> None:
     with torch.no_grad():
         parameter[at] -= 2 * step
     assert analytic[at].item() == pytest.approx((above - penalty().item()) / (2 * step), rel=1e-5)
+
+
+def test_weights_stored_channels_last_compute_and_learn_the_same(tmp_path: Path) -> None:
+    rows = tiny("ProgressiveEncoderDiscriminator")
+    last = copy.deepcopy(rows).to(memory_format=torch.channels_last)  # pyright: ignore
+    convolution = next(m for m in last.modules() if isinstance(m, CoordConv2d))
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    images = torch.randn(2, 3, 16, 16)
+
+    def learn(network: PyramidDiscriminator, optimizer: torch.optim.Optimizer) -> None:
+        real = images.clone().requires_grad_()
+        logits = network(real, 0.3).logits
+        (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        (logits.mean() + slope.square().sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    optimizers = [torch.optim.Adam(n.parameters(), lr=1e-3, fused=True) for n in (rows, last)]
+    for network, optimizer in zip((rows, last), optimizers, strict=True):
+        learn(network, optimizer)
+    for a, b in zip(rows.parameters(), last.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
+
+    file = tmp_path / "state.pth"  # a checkpoint keeps numbers and goes on bit for bit
+    torch.save([last.state_dict(), optimizers[1].state_dict()], file)
+    again = copy.deepcopy(rows).to(memory_format=torch.channels_last)  # pyright: ignore
+    resumed = torch.optim.Adam(again.parameters(), lr=1e-3, fused=True)
+    weights, state = torch.load(file, weights_only=True)
+    again.load_state_dict(weights)
+    resumed.load_state_dict(state)
+    learn(last, optimizers[1])
+    learn(again, resumed)
+    for a, b in zip(last.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b) and a.stride() == b.stride()

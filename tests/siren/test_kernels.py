@@ -11,6 +11,7 @@ import torch
 from generators.pigan import PiGAN
 from siren import kernel_trial
 from siren.compaction import pick
+from siren.fields import SpatialSiren
 from siren.fused import Tiling, tiling_for
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,20 @@ def test_tiles_are_no_wider_than_layers_and_no_narrower_than_a_product_takes() -
 def test_the_cpu_takes_no_kernels() -> None:
     layers = [(torch.zeros(1, 16, 3), torch.zeros(1, 1, 16))] * 2
     assert not kernel_trial.usable(torch.zeros(1, 4, 3), layers)
+
+
+def test_what_the_kernels_are_held_against_is_the_field() -> None:
+    network = SpatialSiren(hidden_dim=8, num_layers=3)
+    field = network.bind(torch.randn(2, network.style_dim))
+    points = 0.1 * torch.randn(2, 20, 3)
+    views = torch.nn.functional.normalize(torch.randn(2, 20, 3), dim=-1)
+    color = network.color_layer_linear[0]
+    assert isinstance(color, torch.nn.Linear)
+    density, radiance = ((head.weight, head.bias) for head in (network.final_layer, color))
+    layers = [*field._layers, field._color]
+    found = kernel_trial.evaluate_plain(network.encode(points), views, layers, density, radiance)
+    for a, b in zip(found, field(points, views), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
 def test_kernels_that_are_off_are_not_used_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

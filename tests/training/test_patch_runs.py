@@ -108,6 +108,22 @@ def test_fakes_are_seen_from_the_datas_cameras_with_their_labels(make: Make) -> 
     assert found == set(range(12))
 
 
+def test_yaws_of_reals_are_counted_as_those_of_fakes_are(make: Make) -> None:
+    """A discriminator could tell 4.3 from -2.0, and reals from fakes, though the view is one."""
+
+    def reals(*changes: str) -> Cameras:
+        trainer = Trainer(make("batch_split=1", *changes), RunOptions(Path("nowhere")), WORLD)
+        cameras = trainer._reals().cameras
+        assert cameras is not None
+        return cameras
+
+    drawn = reals(f"h_mean={1.5 + math.tau}")
+    near, far = (reals("sample_dist=uniform", f"h_mean={1.5 + turn}") for turn in (0, math.tau))
+    assert torch.equal(near.yaw_pitch, drawn.yaw_pitch), "the data's own stay what they are"
+    assert_close(far.yaw_pitch[:, 0], near.yaw_pitch[:, 0] + math.tau)
+    assert_close(far.cam2world, near.cam2world, atol=1e-5, rtol=0)
+
+
 def test_the_generator_is_told_others_cameras_less_and_less(make: Make) -> None:
     trainer = Trainer(make("batch_split=2"), RunOptions(Path("nowhere")), WORLD)
 

@@ -218,6 +218,18 @@ def test_density_alone_is_the_density_of_the_whole_in_16_bits(
         assert torch.equal(field.density(points), field(points, points)[1])
 
 
+def test_density_alone_does_not_touch_the_colour_layer(
+    ball: tuple[PiGAN, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, w = ball
+    field, points = generator.field(w), 0.2 * torch.rand(1, 30, 3) - 0.1
+    monkeypatch.delattr("siren.blocks._color_start")
+    with torch.no_grad():
+        assert field.density(points).shape == (1, 30, 1)
+        with pytest.raises(NameError):
+            field(points, points)
+
+
 def test_a_field_in_double_precision_is_left_to_torch(ball: tuple[PiGAN, Tensor]) -> None:
     w = ball[1].double()
     generator = PiGAN(latent_dim=8, hidden_dim=64, num_layers=4, mapping_dim=8).double()

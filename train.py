@@ -146,13 +146,16 @@ def train(rank: int, size: int, port: int | None, args: argparse.Namespace) -> N
         set_step=args.set_step,
         seed=args.seed,
         num_workers=args.num_workers,
-        compile=args.compile,
     )
     if args.eval_freq:
         check_measurements(curriculum)
     world = distributed.join(args.device, rank, size, port)
     try:
         trainer = Trainer(curriculum, options, world, evaluate=measure)
+        if args.compile:
+            averages = [ema.module for ema in trainer.state.emas.values()]
+            for generator in (trainer.state.players.generator, *averages):
+                generator.compile_field()
         began = trainer.state.step
         reason = trainer.fit()
         if world.is_main:

@@ -22,7 +22,7 @@ from siren.layers import SineLayer, add_outer
 from siren.native import Library
 
 EMPTY = -1e4  # raw density where nothing can be, whatever noise is added
-BLOCK = 2048  # points at once: a layer of 64 to 256 channels is 0.5 to 2 MB
+BLOCK = 1024 * 256  # activations at once, per thread: a megabyte, a core's own cache
 
 
 Affine = tuple[Tensor, Tensor]  # a weight and a bias
@@ -113,7 +113,7 @@ def density_blocks(x: Tensor, inside: Tensor | None, scenes: Sequence[Scene]) ->
     density = x.new_full((*x.shape[:2], 1), EMPTY)
     with torch.autocast(x.device.type, enabled=False):
         for i, scene in enumerate(scenes):
-            for rows in _rows(x, inside, i):
+            for rows in _rows(x, inside, i, scene):
                 density[i, rows] = _head(_hidden_block(x[i, rows], scene), scene.density)
     return density
 
@@ -134,7 +134,7 @@ class _BlockedSiren(torch.autograd.Function):
         radiance, density = x.new_zeros(batch, n, 3), x.new_full((batch, n, 1), EMPTY)
         with torch.autocast(x.device.type, enabled=False):
             for i, scene in enumerate(scenes):
-                for rows in _rows(x, inside, i):
+                for rows in _rows(x, inside, i, scene):
                     views = None if directions is None else directions[i, rows]
                     hidden = _hidden_block(x[i, rows], scene)
                     color = scene.layers[-1].sine(hidden, _color_start(views, scene))
@@ -159,7 +159,7 @@ class _BlockedSiren(torch.autograd.Function):
             teaches &= inside
         for i in range(len(x)):
             sums_i = _sums(sums, i)
-            for rows in _picked_blocks(teaches[i]):
+            for rows in _picked_blocks(teaches[i], _block_size(ctx.scenes[i])):
                 to_points, to_views = _backward_block(
                     x[i, rows],
                     None if directions is None else directions[i, rows],
@@ -183,19 +183,27 @@ def _sums(flat: Sequence[Tensor], i: int) -> Sums:
     return Sums(layers, pairs[-2], pairs[-1])
 
 
-def _rows(x: Tensor, inside: Tensor | None, i: int) -> Iterator[slice] | Iterator[Tensor]:
+def _rows(
+    x: Tensor, inside: Tensor | None, i: int, scene: Scene
+) -> Iterator[slice] | Iterator[Tensor]:
     """The i-th image's points that are to be evaluated, a block at a time."""
-    return _blocks(x.shape[1]) if inside is None else _picked_blocks(inside[i])
+    size = _block_size(scene)
+    return _blocks(x.shape[1], size) if inside is None else _picked_blocks(inside[i], size)
 
 
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, start + BLOCK) for start in range(0, n, BLOCK))
+def _block_size(scene: Scene) -> int:
+    """Points at once."""
+    return max(1, BLOCK * torch.get_num_threads() // len(scene.biases[0]))
 
 
-def _picked_blocks(mask: Tensor) -> Iterator[Tensor]:
+def _blocks(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, n, size))
+
+
+def _picked_blocks(mask: Tensor, size: int) -> Iterator[Tensor]:
     """Indices of the points that a mask (n,) picks, a block at a time."""
     picked = mask.nonzero()[:, 0]
-    return (picked[rows] for rows in _blocks(len(picked)))
+    return (picked[rows] for rows in _blocks(len(picked), size))
 
 
 def _hidden_block(x: Tensor, scene: Scene) -> Tensor:

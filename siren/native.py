@@ -20,16 +20,26 @@ from ops.shapes import Float
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=fast")
 TARGETS = (("-march=native", "-fopenmp"), ("-march=native",), ("-mcpu=native",), ())
-NAMES = {torch.float32: "float", torch.bfloat16: "bf16"}
+POINTER, COUNT = ctypes.c_void_p, ctypes.c_int64
+ARGUMENTS = (POINTER, POINTER, POINTER, COUNT, POINTER, POINTER, COUNT, COUNT, COUNT, ctypes.c_int)
 
 
 class Library:
     """The compiled layer; what it `takes` are weights of its types and sizes."""
 
     def __init__(self, path: Path) -> None:
-        self._library = ctypes.CDLL(str(path))
-        self._width: int = self._library.panel_width()
-        self.has_bf16 = bool(self._library.has_bf16())
+        library = ctypes.CDLL(str(path))
+        self._width: int = library.panel_width()
+        self.has_bf16 = bool(library.has_bf16())
+        single, half = torch.float32, torch.bfloat16
+        self._layers = {
+            (single, single): library.sine_float_float,
+            (single, half): library.sine_float_bf16,
+        }
+        if self.has_bf16:
+            self._layers[half, half] = library.sine_bf16_bf16
+        for layer in self._layers.values():
+            layer.argtypes, layer.restype = ARGUMENTS, None
 
     def takes(self, weight: Tensor) -> bool:
         """Whether products with this weight can be computed here."""
@@ -71,18 +81,17 @@ class Library:
         assert x.shape[1] == packed.shape[1] * packed.shape[3]
         assert packed.shape[0] == -(-outputs // self._width)
         y = torch.empty(len(x), outputs, dtype=dtype)
-        compute = getattr(self._library, f"sine_{NAMES[x.dtype]}_{NAMES[dtype]}")
-        compute(
-            ctypes.c_void_p(x.data_ptr()),
-            ctypes.c_void_p(packed.data_ptr()),
-            ctypes.c_void_p(start.data_ptr()),
-            ctypes.c_int64(outputs if start.ndim == 2 else 0),
-            ctypes.c_void_p(y.data_ptr()),
-            ctypes.c_void_p(None if cosine is None else cosine.data_ptr()),
-            ctypes.c_int64(len(x)),
-            ctypes.c_int64(x.shape[1]),
-            ctypes.c_int64(outputs),
-            ctypes.c_int(torch.get_num_threads()),
+        self._layers[x.dtype, dtype](
+            x.data_ptr(),
+            packed.data_ptr(),
+            start.data_ptr(),
+            outputs if start.ndim == 2 else 0,
+            y.data_ptr(),
+            None if cosine is None else cosine.data_ptr(),
+            len(x),
+            x.shape[1],
+            outputs,
+            torch.get_num_threads(),
         )
         return y
 

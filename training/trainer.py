@@ -75,7 +75,6 @@ class RunOptions:
     set_step: int | None = None  # pretend that the loaded run is at this step
     seed: int = 0
     num_workers: int = 0  # threads that decode pictures
-    compile: bool = False  # let a compiler make the generator's field faster
 
 
 class Trainer:
@@ -108,8 +107,6 @@ class Trainer:
         self._check_data(players.discriminator)
         if any(stage_at(curriculum, s).pl_lambda for s in stage_starts(curriculum)):
             players.generator.allow_second_derivatives()
-        if options.compile:
-            players.generator.compile_field()
         emas = {
             "ema.pth": make_average(players.generator, self.stage),
             "ema2.pth": make_average(players.generator, self.stage, second=True),

@@ -17,7 +17,7 @@ GAIN = 3.0
 
 @pytest.fixture(autouse=True)
 def _ragged_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 5)
+    monkeypatch.setattr(blocks, "BLOCK", 5 * 6)  # points, channels
 
 
 def tiny(name: str, **options: Any) -> SirenNetwork:

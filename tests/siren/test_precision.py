@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -206,6 +207,25 @@ def test_what_the_compiler_complains_about_is_told(monkeypatch: pytest.MonkeyPat
     native.compiled.cache_clear()
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names x86 processors")
+def test_a_processor_without_16_bit_products_rounds_activations_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    native.compiled.cache_clear()
+    monkeypatch.setattr(native, "TARGETS", (("-march=x86-64-v3",),))  # AVX2
+    library = native.compiled()
+    native.compiled.cache_clear()
+    assert not library.has_bf16 and not library.takes(torch.zeros(2, 2, dtype=BF16))
+    x, weight, start = torch.rand(77, 9), 2 * torch.randn(37, 9), torch.randn(37)
+    exact = (x.double() @ weight.double().t() + start).sin()
+    for dtype in (torch.float32, BF16):
+        layer = SineLayer(weight, first=True, dtype=dtype, library=library)
+        y = layer.sine(x, start)
+        assert_close(y.double(), exact, atol=2**-9 if dtype == BF16 else 2e-6, rtol=0)
+    assert torch.equal(y, SineLayer(weight, first=True, dtype=torch.float32, library=library)
+                       .sine(x, start).to(BF16))  # fmt: skip
+
+
 @COMPILED
 def test_density_alone_is_the_density_of_the_whole_in_16_bits(
     compiled: bool, ball: tuple[PiGAN, Tensor]
@@ -216,6 +236,18 @@ def test_density_alone_is_the_density_of_the_whole_in_16_bits(
     field = generator.field(w)
     with torch.no_grad(), mixed():
         assert torch.equal(field.density(points), field(points, points)[1])
+
+
+def test_density_alone_does_not_touch_the_colour_layer(
+    ball: tuple[PiGAN, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, w = ball
+    field, points = generator.field(w), 0.2 * torch.rand(1, 30, 3) - 0.1
+    monkeypatch.delattr("siren.blocks._color_start")
+    with torch.no_grad():
+        assert field.density(points).shape == (1, 30, 1)
+        with pytest.raises(NameError):
+            field(points, points)
 
 
 def test_a_field_in_double_precision_is_left_to_torch(ball: tuple[PiGAN, Tensor]) -> None:

@@ -142,12 +142,16 @@ template <class T> class Chunk {  // of points, on its way through the layers an
         T *sines = wave(k);
         float *cosines = backward ? slopes + k * points * width : nullptr;
         multiply_all(few, many, [=](const Tile &tile, int64_t column, int64_t at) {
-            each([&](int r, int v) {
-                const Phase phase(tile.sums[r][v] + load(biases + column + v * LANES));
-                const int64_t place = at + r * PANEL + v * LANES;
-                store(sines + place / NUMBERS<T>, phase.template sine<(NUMBERS<T> > 1)>());
-                if (cosines) store(cosines + place, phase.cosine());
-            });
+            UNROLL for (int r = 0; r < ROWS; ++r) {
+                Vector row[VECTORS];
+                UNROLL for (int v = 0; v < VECTORS; ++v) {
+                    const Vector bias = load(biases + column + v * LANES);
+                    const Phase<(NUMBERS<T> > 1)> phase(tile.sums[r][v] + bias);
+                    row[v] = phase.sine();
+                    if (cosines) store(cosines + at + r * PANEL + v * LANES, phase.cosine());
+                }
+                store_row(sines + at / NUMBERS<T> + r * ROW<T>, row);
+            }
         });
     }
 
@@ -178,12 +182,14 @@ template <class T> class Chunk {  // of points, on its way through the layers an
         T *grads = grad(k);
         multiply_all(few, many, [=](const Tile &tile, int64_t column, int64_t at) {
             Vector totals[VECTORS] = {};
-            each([&](int r, int v) {
-                const int64_t place = at + r * PANEL + v * LANES;
-                const Vector y = tile.sums[r][v] * load(cosines + place);
-                totals[v] += y;
-                store(grads + place / NUMBERS<T>, y);
-            });
+            UNROLL for (int r = 0; r < ROWS; ++r) {
+                Vector row[VECTORS];
+                UNROLL for (int v = 0; v < VECTORS; ++v) {
+                    row[v] = tile.sums[r][v] * load(cosines + at + r * PANEL + v * LANES);
+                    totals[v] += row[v];
+                }
+                store_row(grads + at / NUMBERS<T> + r * ROW<T>, row);
+            }
             for (int v = 0; v < VECTORS; ++v) {
                 float *to = bias_sums + column + v * LANES;
                 store(to, load(to) + totals[v]);

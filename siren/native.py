@@ -27,28 +27,23 @@ POINTER, COUNT = ctypes.c_void_p, ctypes.c_int64
 
 
 class _Field(ctypes.Structure):
-    _fields_ = [(name, COUNT) for name in ("depth", "width", "features", "views")] + [
-        (name, POINTER)
-        for name in (
-            "first",
-            "to_views",
-            "biases",
-            "radiance",
-            "density",
-            "head_biases",
-            "weights",
-            "transposed",
-        )
+    """As in native.cpp: sizes, then where a field's tensors lie."""
+
+    _fields_ = [
+        *((name, COUNT) for name in ("depth", "width", "features", "views")),
+        *((name, POINTER) for name in ("first", "to_views", "biases")),
+        *((name, POINTER) for name in ("radiance", "density", "head_biases")),
+        *((name, POINTER) for name in ("weights", "transposed")),
     ]
 
 
 class _Points(ctypes.Structure):
+    """As in native.cpp: inputs, and outputs or gradients."""
+
     _fields_ = [
         ("count", COUNT),
-        *(
-            (name, POINTER)
-            for name in ("x", "views", "radiance", "density", "grad_x", "grad_views", "sums")
-        ),
+        *((name, POINTER) for name in ("x", "views", "radiance", "density")),
+        *((name, POINTER) for name in ("grad_x", "grad_views", "sums")),
         ("size", COUNT),
     ]
 
@@ -165,8 +160,8 @@ class NativeScene:
         grad_views = torch.empty_like(views) if views_too and views is not None else None
         rows, width, depth = self._library.rows, self._width, self._field.depth
         features = -(-self._features // rows) * rows
-        sizes = [(depth + 1) * width, rows, *[rows * width] * 3]
-        sizes += [*[width * width] * depth, features * width]
+        sizes = [(depth + 1) * width, rows, *[rows * width] * 3]  # biases; heads, views
+        sizes += [*[width * width] * depth, features * width]  # other layers; the first
         totals = x.new_zeros(torch.get_num_threads(), sum(sizes))
         self._run(
             x=x,

@@ -36,6 +36,9 @@ template <class T> constexpr int ROW = PANEL / NUMBERS<T>;  // terms in a panel'
 
 inline Vector load(const float *p) { return *(const Loose *)p; }
 inline void store(float *p, Vector v) { *(Loose *)p = v; }
+inline void store_row(float *p, const Vector (&row)[VECTORS]) {
+    UNROLL for (int v = 0; v < VECTORS; ++v) store(p + v * LANES, row[v]);
+}
 inline void accumulate(Vector *sums, float x, const float *weights) {
     UNROLL for (int v = 0; v < VECTORS; ++v) sums[v] += x * load(weights + v * LANES);
 }
@@ -45,8 +48,9 @@ inline Vector load(const Pair *p) {
     const __m256i bits = _mm256_loadu_si256((const __m256i *)p);
     return (Vector)((Integers)_mm512_cvtepu16_epi32(bits) << 16);
 }
-inline void store(Pair *p, Vector v) {
-    _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+inline void store_row(Pair *p, const Vector (&row)[VECTORS]) {
+    static_assert(VECTORS == 2);
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)row[1], (__m512)row[0]));
 }
 inline void accumulate(Vector *sums, Pair x, const Pair *weights) {
     int32_t bits;
@@ -61,22 +65,23 @@ inline void accumulate(Vector *sums, float x, const Pair *row) {
 #endif
 
 // sin(x) and cos(x) for x = k pi + r, k whole: (-1)^k times polynomials of r that are nearest on
-// [-pi/2, pi/2], to 5e-9, 5e-8, and 2e-6 where only 16 bits are kept. Adding 1.5 * 2^23 rounds to a
-// whole number, whose last bit is k's.
+// [-pi/2, pi/2], to 5e-9 and 5e-8. Adding 1.5 * 2^23 rounds to a whole number, whose last bit is
+// k's. Rough is what 16 bits do not see: the sine to 2e-6, and pi in single precision.
 constexpr float ROUND = 12582912.0f, INVERSE_PI = 0.318309886f;
 constexpr float PI_HIGH = 3.14159274f, PI_LOW = -8.74227766e-8f;
 
-struct Phase {
+template <bool rough> struct Phase {
     Vector r, square;
     Integers sign;
 
     explicit Phase(Vector x) {
         const Vector rounded = x * INVERSE_PI + ROUND, k = rounded - ROUND;
-        r = x - k * PI_HIGH - k * PI_LOW;
+        r = x - k * PI_HIGH;
+        if (!rough) r = r - k * PI_LOW;
         square = r * r;
         sign = (Integers)rounded << 31;
     }
-    template <bool rough> Vector sine() const {
+    Vector sine() const {
         Vector p = rough ? 8.32310792e-3f - square * 1.87732883e-4f
                          : (square * 2.60005473e-6f - 1.98066152e-4f) * square + 8.33301729e-3f;
         p = p * square - 1.66666571e-1f;

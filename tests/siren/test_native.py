@@ -105,9 +105,10 @@ def test_compiled_values_and_gradients_are_torchs(
     finally:
         torch.set_num_threads(1)
     assert len(pairs) == 3 + 2 * (size.layers + 3) + 1 + size.views
-    for found, expected in pairs:
+    for k, (found, expected) in enumerate(pairs):
         assert expected.norm() > 0
-        assert_near(found, expected, 3e-6 if dtype == torch.float32 else 1e-2)
+        rounding = 5e-4 if k < 3 else 1e-2  # some 16-bit activations are rounded the other way
+        assert_near(found, expected, 3e-6 if dtype == torch.float32 else rounding)
 
 
 def test_in_full_precision_the_error_is_as_small_as_torchs() -> None:

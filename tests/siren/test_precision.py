@@ -8,10 +8,12 @@ from contextlib import contextmanager
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from generators.pigan import PiGAN
 from rendering.cameras import Cameras
 from rendering.settings import RenderSettings
+from siren.layers import SineLayer
 
 BF16 = torch.bfloat16
 SETTINGS = RenderSettings(20, 16, 0.88, 1.12, jitter=False, white_back=True)
@@ -145,6 +147,32 @@ def test_points_of_zero_gradient_are_left_out_in_16_bits_too(
     taught = torch.arange(40) % 4 == 0
     (grad,) = torch.autograd.grad((density[0] * taught[:, None]).sum(), points)
     assert grad[0][taught].any(-1).all() and not grad[0][~taught].any()
+
+
+# -- one layer
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, BF16])
+@pytest.mark.parametrize("rows", [(), (13,)], ids=["a start", "a start per point"])
+def test_a_layer_is_the_sine_of_its_rounded_product(
+    dtype: torch.dtype, rows: tuple[int, ...]
+) -> None:
+    x, weight = (2 * torch.rand(13, 6) - 1).to(dtype), 2.5 * torch.randn(37, 6)
+    start = 3 * torch.randn(*rows, 37)
+    phase = x.double() @ weight.to(dtype).double().t() + start
+    layer = SineLayer(weight, first=False, dtype=dtype)
+    y, slope = layer.sine_and_cosine(x, start)
+    assert torch.equal(y, layer.sine(x, start)) and y.dtype == dtype
+    rounding = 2**-9 if dtype == BF16 else 1e-5
+    assert_close(y.double(), phase.sin(), atol=rounding, rtol=0)
+    assert_close(slope.double(), phase.cos(), atol=1e-5, rtol=0)
+
+
+def test_coordinates_are_not_rounded() -> None:
+    x, weight = 1 + torch.rand(50, 3) / 1000, 20 * torch.randn(8, 3)
+    layer = SineLayer(weight, first=True, dtype=BF16)
+    _, slope = layer.sine_and_cosine(x, torch.zeros(8))
+    assert_close(slope, (x @ weight.t()).cos(), atol=1e-4, rtol=0)
 
 
 # -- density alone

@@ -104,13 +104,10 @@ class NativeScene:
         filled = -self._hidden % library.panel
         self._width = self._hidden + filled
         *squares, color = [weight for weight, _ in others]
-        squares.append(color[:, self._views :])
+        self._squares = [*squares, color[:, self._views :]]
 
         def few(matrix: Tensor) -> Tensor:
             return library.pack(matrix, torch.float32)
-
-        def pack_all(matrices: list[Tensor]) -> Tensor:
-            return torch.stack([library.pack(F.pad(m, (0, 0, 0, filled)), dtype) for m in matrices])
 
         self._tensors = {
             "first": few(first.t()),
@@ -119,11 +116,10 @@ class NativeScene:
             "radiance": few(weights.radiance[0]),
             "density": few(weights.density[0]),
             "head_biases": torch.cat([weights.radiance[1], weights.density[1]]),
-            "weights": pack_all([matrix.t() for matrix in squares]),
-            "transposed": pack_all(squares),
+            "weights": self._pack_all([matrix.t() for matrix in self._squares]),
         }
         self._field = _Field(
-            depth=len(squares),
+            depth=len(self._squares),
             width=self._width,
             features=self._features,
             views=self._views,
@@ -156,6 +152,9 @@ class NativeScene:
         views_too: bool,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Recompute points, add their share to the gradient sums, and return those of inputs."""
+        if "transposed" not in self._tensors:  # kept for the next block
+            self._tensors["transposed"] = self._pack_all(self._squares)
+            self._field.transposed = self._tensors["transposed"].data_ptr()
         grad_x = torch.empty_like(x) if points_too else None
         grad_views = torch.empty_like(views) if views_too and views is not None else None
         rows, width, depth = self._library.rows, self._width, self._field.depth
@@ -174,6 +173,11 @@ class NativeScene:
         )
         self._add(totals.sum(0).split(sizes), sums)
         return grad_x, grad_views
+
+    def _pack_all(self, squares: list[Tensor]) -> Tensor:
+        rows = (0, 0, 0, self._width - self._hidden)
+        packed = [self._library.pack(F.pad(matrix, rows), self._dtype) for matrix in squares]
+        return torch.stack(packed)
 
     def _add(self, parts: tuple[Tensor, ...], sums: Weights) -> None:
         """Sums of gradients from where native.cpp has put them."""

@@ -155,8 +155,8 @@ class NativeScene:
         if "transposed" not in self._tensors:  # kept for the next block
             self._tensors["transposed"] = self._pack_all(self._squares)
             self._field.transposed = self._tensors["transposed"].data_ptr()
-        grad_x = torch.empty_like(x) if points_too else None
-        grad_views = torch.empty_like(views) if views_too and views is not None else None
+        grad_x = x.new_empty(x.shape) if points_too else None
+        grad_views = x.new_empty(len(x), 3) if views_too and views is not None else None
         rows, width, depth = self._library.rows, self._width, self._field.depth
         features = -(-self._features // rows) * rows
         sizes = [(depth + 1) * width, rows, *[rows * width] * 3]  # biases; heads, views

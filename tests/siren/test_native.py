@@ -144,6 +144,17 @@ def test_the_number_of_threads_changes_no_value(dtype: torch.dtype) -> None:
         torch.set_num_threads(1)
 
 
+def test_inputs_may_lie_anywhere_in_memory() -> None:
+    size = Size(40, 2)
+    weights, (x, views) = field(size), inputs(size)
+    assert views is not None
+    apart = x.t().contiguous().t(), torch.cat([views, views], dim=1)[:, :3]
+    _, compiled = scenes(weights, size, torch.float32)
+    assert all(map(torch.equal, compiled.evaluate(*apart), compiled.evaluate(x, views)))
+    grads = gradients(compiled, weights, apart), gradients(compiled, weights, (x, views))
+    assert all(map(torch.equal, *grads))
+
+
 @DTYPES
 def test_density_alone_is_the_density_of_the_whole(dtype: torch.dtype) -> None:
     size = Size(40, 2, points=100)

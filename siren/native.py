@@ -84,9 +84,9 @@ class Library:
         panels = -(-columns // self.panel)
         return packed.reshape(panels, -1, self.panel).transpose(0, 1).flatten(1)[:rows, :columns]
 
-    def run(self, dtype: torch.dtype, field: _Field, points: _Points) -> None:
-        """Evaluate, or differentiate where there are sums."""
-        self._run[dtype](ctypes.byref(field), ctypes.byref(points), torch.get_num_threads())
+    def run(self, dtype: torch.dtype, field: _Field, points: _Points, threads: int) -> None:
+        """Evaluate, or differentiate where there are sums, one for each thread."""
+        self._run[dtype](ctypes.byref(field), ctypes.byref(points), threads)
 
 
 class NativeScene:
@@ -205,8 +205,9 @@ class NativeScene:
         assert all(tensor.dtype == torch.float32 for tensor in ready.values())
         assert x.shape[1] == self._features
         pointers = {name: tensor.data_ptr() for name, tensor in ready.items()}
-        size = 0 if sums is None else sums.shape[1]
-        self._library.run(self._dtype, self._field, _Points(count=len(x), size=size, **pointers))
+        threads, size = (torch.get_num_threads(), 0) if sums is None else sums.shape
+        points = _Points(count=len(x), size=size, **pointers)
+        self._library.run(self._dtype, self._field, points, threads)
 
 
 @functools.cache

@@ -73,6 +73,9 @@ def parse_args() -> argparse.Namespace:
     add("--precision", choices=PRECISIONS,
         help="auto (fp16 on a GPU, fp32 elsewhere), fp32, fp16 or bf16")  # fmt: skip
     add_compile(parser)
+    add("--cuda_graphs", action="store_true",
+        help="record steps and replay them where nothing but their inputs changes: for one GPU "
+        "that waits for Python; never yet run on one (docs/architecture.md)")  # fmt: skip
     add("--num_workers", type=int, default=4, help="threads that decode pictures (4)")
     add("--port", type=int, help="where spawned processes meet (default: a free port)")
     args = parser.parse_args()
@@ -84,6 +87,8 @@ def parse_args() -> argparse.Namespace:
         parser.error("--generator_only needs --init_from")
     if args.curriculum is None and args.load_dir is None:
         parser.error("--curriculum is needed (or --load_dir, to go on with a run)")
+    if args.cuda_graphs and torch.device(args.device).type != "cuda":
+        parser.error("--cuda_graphs needs a CUDA device")
     for name in ("eval_freq", "num_workers", "set_step"):
         if (getattr(args, name) or 0) < 0:
             parser.error(f"--{name} must not be negative")
@@ -146,6 +151,7 @@ def train(rank: int, size: int, port: int | None, args: argparse.Namespace) -> N
         set_step=args.set_step,
         seed=args.seed,
         num_workers=args.num_workers,
+        cuda_graphs=args.cuda_graphs,
     )
     if args.eval_freq:
         check_measurements(curriculum)

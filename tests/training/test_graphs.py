@@ -2,26 +2,26 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from graph_emulator import Emulator, NoWaiting, Tape
+from graph_emulator import Emulator, Tape
 from tiny_runs import differences, run_main, tiny_curriculum, write_pictures
 from torch import Tensor
 
 from generators.pigan import PiGAN
-from rendering.cameras import Cameras
-from rendering.settings import PoseLaw
 from stages import Stage
 from training import losses
 from training.distributed import World
+from training.graph_backend import CudaBackend
 from training.graphs import WARM_UP, GraphedSteps, check_graphs
 from training.players import Players
 from training.trainer import RunOptions, Trainer
 
-CPU = World(0, 1, torch.device("cpu"))
+CPU, GPU = World(0, 1, torch.device("cpu")), World(0, 1, torch.device("cuda", 0))
 # nothing changes from the first step to the sixth, and from then on
 STEADY = ("fade_steps=0", "nerf_noise_steps=0", "topk_v=1", "clamp_mode=softplus")
 RECORDED = WARM_UP + 1  # the number of the step that is
@@ -41,7 +41,8 @@ class Run:
     """A run, with graphs or without, and all its numbers."""
 
     def __init__(self, trainer: Trainer, graphs: GraphedSteps | None) -> None:
-        trainer.state.players.generator.allow_second_derivatives()  # not the CPU's blocks
+        if trainer.world.device.type == "cpu":  # whose blocks wait
+            trainer.state.players.generator.allow_second_derivatives()
         self.trainer = trainer
         if graphs is not None:
             trainer.both_steps = graphs
@@ -319,13 +320,49 @@ def test_a_step_that_draws_on_the_host_is_not_recorded(
     assert differences(trained.numbers(), run(*changes).train(6).numbers()) == []
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "hybrid", "truncated_gaussian", "spherical_uniform"])
-def test_drawing_cameras_waits_for_nothing(kind: str) -> None:
-    law = PoseLaw(kind, 1.5, 0.3, 1.5, 0.2, 12.0, 1.0)
-    with NoWaiting():
-        Cameras.sample(law, 3, torch.Generator().manual_seed(0))
-        with pytest.raises(RuntimeError, match="synchronizing"):
-            torch.tensor([1.0, 2.0])  # what would wait, and once did here
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_on_a_gpu_a_run_with_graphs_equals_one_without(
+    pictures: Path, tmp_path: Path, precision: str
+) -> None:
+    curriculum = tiny_curriculum(pictures, *STEADY, f"precision={precision}")
+    trainers = [
+        Trainer(curriculum, RunOptions(tmp_path, cuda_graphs=on), GPU) for on in (True, False)
+    ]
+    graphs = trainers[0].both_steps
+    assert isinstance(graphs, GraphedSteps)
+    networks = [(t.state.players.generator, t.state.players.discriminator) for t in trainers]
+    began = [p.detach().clone() for network in networks[0] for p in network.parameters()]
+    for trainer in trainers:
+        Run(trainer, None).train(13)
+        trainer.state.data.close()
+    assert graphs.problem is None
+    assert graphs.replays > 0
+    found, wanted = ([p for network in pair for p in network.parameters()] for pair in networks)
+    off = sum((a - b).square().sum() for a, b in zip(found, wanted, strict=True))
+    way = sum((a - b).square().sum() for a, b in zip(began, wanted, strict=True))
+    assert off < 1e-2 * way  # sums in no fixed order add up
+    streams = [t.state.streams.state_dict() for t in trainers]
+    assert differences(streams[0], streams[1]) == []
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_step_that_waits_leaves_random_streams_and_training_intact(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curriculum = tiny_curriculum(pictures, *STEADY, "precision=fp32")
+    options = RunOptions(tmp_path, cuda_graphs=True)
+    trainer = Trainer(curriculum, options, GPU)
+    plain = losses.generator_loss
+    monkeypatch.setattr(
+        losses, "generator_loss", lambda x, *more: plain(x * (float(x.mean()) < 1e9), *more)
+    )
+    # no rehearsal: the recording itself has to break
+    monkeypatch.setattr(CudaBackend, "rehearsal", lambda self: nullcontext())
+    with pytest.warns(UserWarning, match="CUDA graphs are not used"):
+        Run(trainer, None).train(8)
+    trainer.state.data.close()
+    assert all(p.isfinite().all() for p in trainer.state.players.generator.parameters())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What records and replays a training step: CUDA, or whatever stands in for it in a test."""
 
 import gc
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
@@ -56,7 +57,9 @@ class CudaBackend:
         """On a stream of its own, as a recording is."""
         side, mode = torch.cuda.Stream(), torch.cuda.get_sync_debug_mode()
         side.wait_stream(torch.cuda.current_stream())
-        torch.cuda.set_sync_debug_mode("error")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that this mode does not see everything
+            torch.cuda.set_sync_debug_mode("error")
         try:
             with torch.cuda.stream(side):
                 yield
@@ -69,8 +72,7 @@ class CudaBackend:
     ) -> tuple[Graph, Stats]:
         """Record with torch.cuda.graph."""
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        for generator in generators:
-            graph.register_generator_state(generator)
+        _register(graph, generators)
         gc.collect()  # gradients accumulate on the stream of whatever step is not dead yet
         try:
             # thread_local: the thread that prepares pictures may pin memory meanwhile
@@ -87,3 +89,15 @@ class CudaBackend:
         fresh = torch.Generator(generator.device)
         fresh.set_state(state)
         generator.graphsafe_set_state(fresh)
+
+
+def _register(graph: torch.cuda.CUDAGraph, generators: list[torch.Generator]) -> None:
+    """Tell a graph of its random streams, where torch does not find them by itself.
+
+    It does of late, and warns; the method is to go.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for generator in generators:
+            if register := getattr(graph, "register_generator_state", None):
+                register(generator)

@@ -29,6 +29,7 @@ from siren.native import compiled
 from stages import PRECISIONS
 from training import distributed
 from training.evaluate import check_measurements, measure
+from training.graphs import check_graphs
 from training.state import NotFiniteError
 from training.trainer import END_OF_CURRICULUM, RunOptions, Trainer
 
@@ -87,8 +88,6 @@ def parse_args() -> argparse.Namespace:
         parser.error("--generator_only needs --init_from")
     if args.curriculum is None and args.load_dir is None:
         parser.error("--curriculum is needed (or --load_dir, to go on with a run)")
-    if args.cuda_graphs and torch.device(args.device).type != "cuda":
-        parser.error("--cuda_graphs needs a CUDA device")
     for name in ("eval_freq", "num_workers", "set_step"):
         if (getattr(args, name) or 0) < 0:
             parser.error(f"--{name} must not be negative")
@@ -182,7 +181,10 @@ def main() -> None:
     """Train in this process, in one per GPU, or in those that torchrun started."""
     args = parse_args()
     torch.backends.cudnn.deterministic = True  # a resumed run goes on bit for bit
-    choose_curriculum(args)
+    curriculum = choose_curriculum(args)
+    if args.cuda_graphs:
+        device = torch.device(args.device)
+        check_graphs(curriculum, distributed.World(0, process_count(args), device))
     if args.compile:
         compiled()  # without a compiler it ends here
     if distributed.launched_by_torchrun():

@@ -122,13 +122,15 @@ class GraphedSteps:
         """Compute a step as ever, then record it and hold a replay against that."""
         inputs: Work = _cloned(work)
         state = StepState(players, self.backend)
-        before = state.copy()
+        before, stats = state.copy(), {}
         try:
             with self.backend.rehearsal():
                 stats = _plain(players, moment, inputs)
         except Exception as error:
+            self.problem = _in_short(error)
+        if self.problem is not None:  # not above: there a broken step's tensors are still alive
             state.put_back(before)
-            self._give_up(error)
+            self._give_up()
             return _plain(players, moment, work)
         if not all(value.isfinite() for name, value in stats.items() if name.startswith("norm")):
             return stats  # a skipped step shows nothing: the next one is tried
@@ -143,15 +145,15 @@ class GraphedSteps:
             graph.replay()
             state.check_replay(before, right)
             check_stats(found, stats)
+            self._recording = _Recording(graph, inputs, found)
         except Exception as error:
+            self.problem = _in_short(error)
+        if self.problem is not None:
             state.put_back(right)
-            self._give_up(error)
-            return stats
-        self._recording = _Recording(graph, inputs, found)
+            self._give_up()
         return stats
 
-    def _give_up(self, error: Exception) -> None:
-        self.problem = f"{type(error).__name__}: {error}".split("\n")[0]
+    def _give_up(self) -> None:
         warnings.warn(f"CUDA graphs are not used: {self.problem}", stacklevel=4)
 
 
@@ -177,6 +179,10 @@ def _plain(players: Players, moment: Moment, work: Work) -> Stats:
     """The step as ever."""
     reals, *draws = work
     return both_steps(players, moment, reals, iter(draws).__next__)
+
+
+def _in_short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".split("\n")[0]
 
 
 @contextmanager

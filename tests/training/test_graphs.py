@@ -26,6 +26,14 @@ CPU, GPU = World(0, 1, torch.device("cpu")), World(0, 1, torch.device("cuda", 0)
 # nothing changes from the first step to the sixth, and from then on
 STEADY = ("fade_steps=0", "nerf_noise_steps=0", "topk_v=1", "clamp_mode=softplus")
 RECORDED = WARM_UP + 1  # the number of the step that is
+FLAT = {"channel_base": 64, "channel_max": 8, "mapping_layers": 2}
+STYLEGAN3 = (  # whose running averages are buffers that its pictures move
+    "generator=StyleGAN3",
+    f"generator_options={FLAT | {'w_dim': 8, 'num_layers': 4}}",
+    "discriminator=StyleGAN2Discriminator",
+    f"discriminator_options={FLAT}",
+    *("img_size=16", "z_lambda=0", "pos_lambda=0"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -102,9 +110,11 @@ def recorded(graphs: GraphedSteps) -> int:
             "pos_lambda=0",
             "hierarchical_sample=False",
         ),
+        STYLEGAN3,
     ],
-    ids=str,
+    ids=["pi-GAN", "whole batch", "hinge", "StyleGAN3"],
 )
+@pytest.mark.filterwarnings("ignore:grad and param do not obey")  # where a mode looks on
 def test_a_run_with_graphs_equals_one_without_in_every_number(
     run: Callable[..., Run], graphs: GraphedSteps, changes: tuple[str, ...]
 ) -> None:

@@ -20,8 +20,9 @@ from ops.conv import coordinate_grid
 from rendering.cameras import Cameras
 from rendering.settings import PoseLaw
 from siren import fields, fused
-from training import losses
+from training import losses, steps
 from training.build import build_discriminator
+from training.distributed import World
 from training.regularizers import blur
 
 
@@ -95,4 +96,25 @@ def test_on_a_gpu_the_fields_backward_pass_needs_nothing_from_the_host(on_cuda: 
         found = fused._FusedSiren.backward(context, seen[..., :3], seen[..., 3:])
     shapes = [x.shape, x.shape, None, None, None, *(t.shape for t in weights)]
     assert [None if t is None else t.shape for t in found] == shapes
+    assert on_cuda.found == []
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_on_a_gpu_an_update_needs_nothing_from_the_host(on_cuda: OnTheHost, scaled: bool) -> None:
+    """Clipping, the skip of gradients that are not finite, Adam, and the loss scale."""
+    stage = stage_at(TINY, 0)
+    network = build_discriminator(stage)[0]
+    parameters = list(network.parameters())
+    optimizer = steps.make_optimizer([{"params": parameters}], stage, torch.device("cuda"))
+    scaler = torch.amp.GradScaler("cpu", enabled=scaled)  # "cuda" is off where there is none
+    scaler._device = "cuda"
+    players: Any = SimpleNamespace(world=World(0, 1, torch.device("cuda")), scaler=scaler)
+    on_cuda.found.clear()
+    for _ in range(2):
+        for p in parameters:
+            p.grad = torch.randn_like(p)
+        scaler.scale(torch.ones(()))
+        assert steps._update(players, optimizer, parameters, 0.3).device.type == "cuda"
+        scaler.update()
+    assert len(optimizer.state) == len(parameters)
     assert on_cuda.found == []

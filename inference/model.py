@@ -19,15 +19,22 @@ from generators.stylegan2 import NOISE_MODES
 from generators.stylegan3 import input_transform
 from inference.checkpoint import checkpoint_step, load_generator
 from inference.latents import add_latents, check_label, named_styles
-from inference.options import add_compile, add_device, add_exact, flatten, positive
+from inference.options import (
+    DTYPES,
+    add_compile,
+    add_device,
+    add_exact,
+    add_precision,
+    flatten,
+    positive,
+)
 from inference.scene import Scene
 from inference.views import front_pitch
 from rendering.cameras import Cameras
 from rendering.settings import RenderSettings
-from stages import PRECISIONS, Stage
+from stages import Stage
 
 IMAGE_SIZE = 256
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": None, "auto": None}
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +51,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="field points computed at once; less takes less memory (2400000)")  # fmt: skip
     add("--lock_view_dependence", action="store_true", help="colours as seen from the front")
     add_exact(parser)
-    add("--precision", choices=PRECISIONS, default="auto",
-        help="of a field's matrix products: fp32, or bf16 or fp16 inputs (auto: fp32)")  # fmt: skip
+    add_precision(parser, "a field's matrix products")
     add_compile(parser)
     add("--ema", default="ema.pth", help="average of the weights to use, or 'none' (ema.pth)")
     add("--curriculum", help="cameras and settings of another curriculum than the checkpoint's")

@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from stages import PRECISIONS
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": None, "auto": None}
+
 
 def parse_seeds(text: str) -> list[int]:
     """A seed, or a range with both ends: "7" or "0-3"."""
@@ -72,6 +76,16 @@ def add_exact(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="evaluate empty space, too, which takes several times as long (the default leaves it "
         "out; pictures then differ by about a grey level, at 45 dB or more)",
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --precision, of `what`."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help=f"of {what}: fp32, or bf16 or fp16 inputs (auto: fp32)",
     )
 
 

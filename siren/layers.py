@@ -1,8 +1,10 @@
 """One image's folded field in torch, a block of points at a time, and its gradients.
 
 With 16-bit products the inputs of a matrix product are rounded, never its sums: activations are
-kept in 16 bits from layer to layer, the phase and its sine are in single precision. The first
-layer takes coordinates and rounds nothing; heads and view directions are in full precision too.
+kept in 16 bits from layer to layer, the phase and its sine are in single precision. Coordinates,
+heads and view directions are in full precision, and so is the second layer in the forward pass:
+what is rounded there all later layers multiply, and it alone would make half of the density's
+error.
 
 Torch has no 16-bit product with unrounded sums on a CPU: in the forward pass it multiplies the
 rounded numbers in single precision, and only gradients, whose sums may be rounded, gain speed.
@@ -36,29 +38,30 @@ class SineLayer:
         self,
         weight: Float[Tensor, "out in"],  # folded; autograd knows nothing of what is done here
         *,
-        first: bool,  # takes coordinates, which are never rounded
-        dtype: torch.dtype,  # of activations between layers and of products' inputs
+        dtype: torch.dtype,  # of products' inputs
+        exact: bool,  # not in the forward pass, where nothing is rounded
+        hands_on: torch.dtype,  # the type of the activations
     ) -> None:
         weight = weight.detach()
-        self.dtype = dtype
-        self.weight = weight if first else weight.to(dtype)
-        self._wide = self.weight.to(weight.dtype)
+        self.dtype, self._hands_on = dtype, hands_on
+        self._narrow = weight.to(dtype)
+        self._wide = weight if exact else self._narrow.to(weight.dtype)
 
     def sine(self, x: Float[Tensor, "n in"], start: Tensor) -> Float[Tensor, "n out"]:
         """Activations; `start`, (out,) or (n, out), is what the phase has besides the product."""
-        return self._phase(x, start).sin_().to(self.dtype)
+        return self._phase(x, start).sin_().to(self._hands_on)
 
     def sine_and_cosine(self, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """Activations and, in full precision, their derivatives by the phase."""
         phase = self._phase(x, start)
-        return phase.sin().to(self.dtype), phase.cos_()
+        return phase.sin().to(self._hands_on), phase.cos_()
 
     def _phase(self, x: Tensor, start: Tensor) -> Tensor:
         return torch.addmm(start, x.to(start.dtype), self._wide.t())
 
     def back(self, grad: Float[Tensor, "n out"]) -> Float[Tensor, "n in"]:
         """The gradient of x from the phase's."""
-        return torch.mm(grad.to(self.weight.dtype), self.weight).to(grad.dtype)
+        return torch.mm(grad.to(self.dtype), self._narrow).to(grad.dtype)
 
 
 class TorchScene:
@@ -68,8 +71,15 @@ class TorchScene:
         matrices = [weight for weight, _ in weights.layers]
         self._to_views = matrices[-1][:, :3] if view_direction else None
         matrices[-1] = matrices[-1][:, 3 if view_direction else 0 :]
+        full, exact = matrices[0].dtype, exact_layers(len(matrices))
         self._layers = [
-            SineLayer(matrix, first=k == 0, dtype=dtype) for k, matrix in enumerate(matrices)
+            SineLayer(
+                matrix,
+                dtype=dtype if k else full,
+                exact=k < exact,
+                hands_on=full if k + 1 < exact else dtype,
+            )
+            for k, matrix in enumerate(matrices)
         ]
         self._biases = [bias for _, bias in weights.layers]
         self._density, self._radiance = weights.density, weights.radiance
@@ -126,7 +136,7 @@ class TorchScene:
         grad = self._layers[-1].back(grad).addmm_(grad_density, self._density[0])
         for k in reversed(range(len(slopes) - 1)):
             grad.mul_(slopes[k])
-            _add_affine(sums.layers[k], grad, inputs[k])
+            _add_affine(sums.layers[k], grad, inputs[k].to(self._layers[k].dtype))
             if k > 0 or points_too:
                 grad = self._layers[k].back(grad)
         return (grad if points_too else None), to_views
@@ -142,6 +152,11 @@ class TorchScene:
         if views is None or self._to_views is None:
             return self._biases[-1]
         return torch.addmm(self._biases[-1], views, self._to_views.t())
+
+
+def exact_layers(count: int) -> int:
+    """How many of so many layers, the colour layer last, round nothing in the forward pass."""
+    return min(2, count - 1)
 
 
 def _head(x: Tensor, head: Affine) -> Tensor:

@@ -12,7 +12,8 @@ extern "C" {
 
 struct Field {  // filled in by siren/native.py
     int64_t depth, width, features, views;  // layers but the first, their columns; other inputs
-    const float *first, *to_views, *biases;  // of the first layer, of the last, of all
+    const float *first, *second;  // weights, the second's unrounded: null if they are not wanted
+    const float *to_views, *biases;  // of the last layer, of all
     const float *radiance, *density, *head_biases;
     const void *weights, *transposed;  // of all layers but the first: (depth, width, width)
 };
@@ -42,15 +43,18 @@ template <class T> class Chunk {  // of points, on its way through the layers an
         const int64_t kept = (backward ? depth + 1 : 2) * wide;
         const int64_t features = CHUNK * round_up(field.features, PANEL), few = CHUNK * PANEL;
         const int64_t narrow = backward ? kept + 4 * wide : kept;  // numbers that may have 16 bits
-        const int64_t size = features + 2 * few + (backward ? kept : 0) + narrow / NUMBERS<T>;
+        const int64_t exact = field.second ? wide : 0;
+        const int64_t size =
+            features + exact + 2 * few + (backward ? kept : 0) + narrow / NUMBERS<T>;
         x = (float *)std::aligned_alloc(64, size * sizeof(float));
-        views = x + features;
+        unrounded = x + features;
+        views = unrounded + exact;
         heads = views + few;
         slopes = heads + few;
         waves = (T *)(slopes + (backward ? kept : 0));
         grads = waves + kept / NUMBERS<T>;
         room = grads + 2 * wide / NUMBERS<T>;
-        std::memset(x, 0, (features + 2 * few) * sizeof(float));
+        std::memset(x, 0, (features + exact + 2 * few) * sizeof(float));
     }
     ~Chunk() { std::free(x); }
     Chunk(const Chunk &) = delete;
@@ -103,7 +107,8 @@ template <class T> class Chunk {  // of points, on its way through the layers an
     const int64_t depth, width, wide;
     const bool backward;
     int64_t begin = 0, rows = 0, points = 0;  // rows that are in use, and with the last tile's
-    float *x, *views, *heads, *slopes;  // inputs, heads' gradients, cosines of phases
+    float *x, *unrounded;  // inputs, and if the second layer takes them so, the first's activations
+    float *views, *heads, *slopes;  // heads' gradients, cosines of phases
     T *waves, *grads, *room;  // activations, gradients of phases, and room to pair them
 
     T *wave(int64_t k) { return waves + (backward ? k : k % 2) * points * width / NUMBERS<T>; }
@@ -133,10 +138,14 @@ template <class T> class Chunk {  // of points, on its way through the layers an
     }
 
     void layer(int64_t k) {
-        const Factors<float> few{k ? views : x, k ? field.to_views : field.first,
-                                 k == 0 ? field.features : k == depth ? field.views : 0};
-        const int64_t terms = k ? width / NUMBERS<T> : 0;
+        const bool exact = k == 1 && field.second;
+        const Factors<float> few =
+            exact ? Factors<float>{unrounded, field.second, width}
+            : k   ? Factors<float>{views, field.to_views, k == depth ? field.views : 0}
+                  : Factors<float>{x, field.first, field.features};
+        const int64_t terms = k && !exact ? width / NUMBERS<T> : 0;
         const T *weights = (const T *)field.weights + (k - 1) * terms * width;
+        float *also = k == 0 && field.second ? unrounded : nullptr;
         const Factors<T> many{k ? wave(k - 1) : nullptr, weights, terms};
         const float *biases = field.biases + k * width;
         T *sines = wave(k);
@@ -151,6 +160,7 @@ template <class T> class Chunk {  // of points, on its way through the layers an
                     if (cosines) store(cosines + at + r * PANEL + v * LANES, phase.cosine());
                 }
                 store_row(sines + at / NUMBERS<T> + r * ROW<T>, row);
+                if (also) store_row(also + at + r * PANEL, row);
             }
         });
     }

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ops.shapes import Float
-from siren.layers import Weights
+from siren.layers import Weights, exact_layers
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=fast")
@@ -31,7 +31,7 @@ class _Field(ctypes.Structure):
 
     _fields_ = [
         *((name, COUNT) for name in ("depth", "width", "features", "views")),
-        *((name, POINTER) for name in ("first", "to_views", "biases")),
+        *((name, POINTER) for name in ("first", "second", "to_views", "biases")),
         *((name, POINTER) for name in ("radiance", "density", "head_biases")),
         *((name, POINTER) for name in ("weights", "transposed")),
     ]
@@ -118,6 +118,8 @@ class NativeScene:
             "head_biases": torch.cat([weights.radiance[1], weights.density[1]]),
             "weights": self._pack_all([matrix.t() for matrix in self._squares]),
         }
+        if dtype != torch.float32 and exact_layers(len(weights.layers)) > 1:
+            self._tensors["second"] = few(F.pad(squares[0].t(), (0, 0, 0, filled)))
         self._field = _Field(
             depth=len(self._squares),
             width=self._width,

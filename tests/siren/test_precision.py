@@ -160,7 +160,7 @@ def test_a_layer_is_the_sine_of_its_rounded_product(
     x, weight = (2 * torch.rand(13, 6) - 1).to(dtype), 2.5 * torch.randn(37, 6)
     start = 3 * torch.randn(*rows, 37)
     phase = x.double() @ weight.to(dtype).double().t() + start
-    layer = SineLayer(weight, first=False, dtype=dtype)
+    layer = SineLayer(weight, dtype=dtype, exact=False, hands_on=dtype)
     y, slope = layer.sine_and_cosine(x, start)
     assert torch.equal(y, layer.sine(x, start)) and y.dtype == dtype
     rounding = 2**-9 if dtype == BF16 else 1e-5
@@ -168,11 +168,34 @@ def test_a_layer_is_the_sine_of_its_rounded_product(
     assert_close(slope.double(), phase.cos(), atol=1e-5, rtol=0)
 
 
-def test_coordinates_are_not_rounded() -> None:
+def test_an_exact_layer_rounds_nothing_but_its_gradient() -> None:
     x, weight = 1 + torch.rand(50, 3) / 1000, 20 * torch.randn(8, 3)
-    layer = SineLayer(weight, first=True, dtype=BF16)
-    _, slope = layer.sine_and_cosine(x, torch.zeros(8))
+    layer = SineLayer(weight, dtype=BF16, exact=True, hands_on=torch.float32)
+    y, slope = layer.sine_and_cosine(x, torch.zeros(8))
+    assert_close(y, (x @ weight.t()).sin(), atol=1e-4, rtol=0)
     assert_close(slope, (x @ weight.t()).cos(), atol=1e-4, rtol=0)
+    grad = torch.randn(50, 8)
+    wanted = grad.to(BF16).double() @ weight.to(BF16).double()
+    assert_close(layer.back(grad).double(), wanted, atol=1e-5, rtol=2**-8)
+
+
+@COMPILED
+def test_what_goes_into_the_second_layer_is_not_rounded(compiled: bool) -> None:
+    """With two layers only the density head's inputs are, with three the third layer's, too."""
+    errors = []
+    for layers in (2, 3):
+        torch.manual_seed(0)
+        generator = PiGAN(latent_dim=4, hidden_dim=64, num_layers=layers, mapping_dim=8)
+        generator.siren.compiled = compiled
+        w = generator.mapping(torch.randn(1, 4))
+        points = 0.2 * torch.rand(1, 300, 3) - 0.1
+        with torch.no_grad():
+            radiance, density = generator.field(w)(points, points)
+            with mixed():
+                rough, rounded = generator.field(w)(points, points)
+        errors.append(float((rounded - density).abs().max() / density.std()))
+        assert float((rough - radiance).abs().max()) > 1e-5
+    assert errors[0] < 0.006 and errors[1] > 2 * errors[0], errors
 
 
 # -- density alone

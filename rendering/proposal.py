@@ -32,6 +32,8 @@ FINE = 1.25  # steps per cell of the grid
 SPREAD = 0.05  # standard deviation of the depths that a ray absorbs its light at, in rays, from
 # which it gets all samples
 FADE = 2.0  # cells from a sample to where it corrects the grid no more; fully, up to one less
+MOVED = 1.0  # of a ray's light, counted where it leaves and where it goes: then look again
+EXTRA = 2  # samples that it then gets, of those that are left
 DOUBT = 0.1  # how far below what pictures show the grid may be wrong, in units of the highest
 
 
@@ -89,30 +91,31 @@ class ProposedSamples(Samples):
     ) -> None:
         super().__init__(field, origins, directions, settings)
         assert proposal.grid is not None
-        self.grid = proposal.grid
+        self.grid, self.most = proposal.grid, proposal.samples
         span = settings.ray_end - settings.ray_start
         steps = 2 + math.ceil(FINE * span / self.grid.side)
         t = torch.linspace(settings.ray_start, settings.ray_end, steps, device=origins.device)
         self.t = t.expand(1, origins.shape[1], steps)
-        self.raw = self.grid.at(origins, directions, self.t)
+        self.guess = self.grid.at(origins, directions, self.t)
+        self.raw = self.guess.clone()
         channels = self._see(origins[:, :1], directions[:, :1])[0].shape[-1]
         self.radiance = self.raw.new_zeros(*self.t.shape, channels)
-        highest, nearest = self.raw[0].max(dim=-1)
-        weights = render_weights(activate_density(self.raw, settings.clamp_mode), self.t)[..., :-1]
-        number = self._shares(weights, proposal.samples)
-        weights[..., 1] += weights[..., 0]  # importance sampling knows no first bin
+        weights = self._weights(self.guess)
+        number = self._shares(weights)
         for count in number.unique().tolist():
+            rows = (number == count).nonzero()[:, 0]
             if count:
-                rows = (number == count).nonzero()[:, 0]
-                u = quantiles(1, len(rows), count, device=weights.device, dtype=weights.dtype)
-                w = F.pad(weights[:, rows], (0, 1))
-                self._look_at(rows, importance_depths(self.t[:, rows], w, u))
-        # by the grid these are empty, but not by much
-        rows = (self._may_show(highest) & (number == 0)).nonzero()[:, 0]
-        self._look_at(rows, self.t[:, rows].gather(-1, nearest[None, rows, None]))
+                self._settle(rows, count, weights[:, rows])
+            else:
+                self._look_where_nearest(rows)
         self._look_at_last()
 
-    def _shares(self, weights: Tensor, most: int) -> Int[Tensor, " rays"]:
+    def _weights(self, raw: Tensor) -> Tensor:
+        """Share of the light that steps send, but the last one, which is endless."""
+        density = activate_density(raw, self.settings.clamp_mode)
+        return render_weights(density, self.t[:, : raw.shape[1]])[..., :-1]
+
+    def _shares(self, weights: Tensor) -> Int[Tensor, " rays"]:
         """How many samples each ray gets: 0 where nothing is seen, 1 for a thin surface."""
         t = self.t[..., :-1]
         light = weights.sum(-1)
@@ -120,8 +123,36 @@ class ProposedSamples(Samples):
         mean = (weights * t).sum(-1) * inverse
         spread = ((weights * (t - mean[..., None]).square()).sum(-1) * inverse).sqrt()
         wide = SPREAD * (self.settings.ray_end - self.settings.ray_start)
-        number = (spread * (most / wide)).round().clamp(1, most).long()
+        number = (spread * (self.most / wide)).round().clamp(1, self.most).long()
         return torch.where(light > FAINT, number, 0)[0]
+
+    def _place(self, weights: Tensor, count: int) -> Tensor:
+        """Depths (1, n, count): middles of equal shares of the light that rays send."""
+        rays = weights.shape[1]
+        u = quantiles(1, rays, count, device=weights.device, dtype=weights.dtype)
+        first = weights[..., :2].sum(-1, keepdim=True)  # importance sampling knows no first bin
+        w = F.pad(torch.cat([first, weights[..., 2:]], dim=-1), (1, 1))
+        return importance_depths(self.t[:, :rays], w, u)
+
+    def _settle(self, rows: Tensor, count: int, weights: Tensor) -> None:
+        """Look at rays by the grid's weights, and again where these prove to be wrong."""
+        t, found = self._look_at(rows, self._place(weights, count))
+        again = min(self.most - count, EXTRA)
+        if again:
+            changed = self._weights(self.raw[:, rows])
+            moved = ((changed - weights).abs().sum(-1) > MOVED) & (changed.sum(-1) > FAINT)
+            picked = moved[0].nonzero()[:, 0]
+            if len(picked):
+                more = self._place(changed[:, picked], again)
+                self._look_at(rows[picked], more, (t[:, picked], found[:, picked]))
+
+    def _look_where_nearest(self, rows: Tensor) -> None:
+        """Of rays that are empty by the grid, look at those which are so by little, once."""
+        highest, nearest = self.guess[:, rows].max(dim=-1, keepdim=True)
+        picked = self._may_show(highest[0, :, 0]).nonzero()[:, 0]
+        if len(picked):
+            t = self.t[:, : len(picked)].gather(-1, nearest[:, picked])
+            self._look_at(rows[picked], t)
 
     def _may_show(self, raw: Tensor) -> Bool[Tensor, " rays"]:
         """Whether pictures may show something where the grid has these densities."""
@@ -135,24 +166,30 @@ class ProposedSamples(Samples):
         radiance, raw = self._see(points.flatten(1, 2), views.flatten(1, 2))
         return radiance.view(*t.shape, -1), raw.view(t.shape)
 
-    def _look_at(self, rows: Tensor, t: Tensor) -> None:
+    def _look_at(
+        self, rows: Tensor, t: Tensor, known: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Look at ascending depths (1, n, samples) of rays, and let all their steps know."""
-        if not len(rows):
-            return
         radiance, raw = self._look(rows, t)
         raw = raw.clamp(min=self.grid.level - self.grid.depth) - self._guess(rows, t)
         found = torch.cat([radiance, raw[..., None]], dim=-1)
+        if known is not None:
+            t, order = torch.cat([t, known[0]], dim=-1).sort(dim=-1)
+            found = torch.cat([found, known[1]], dim=-2)
+            found = found.gather(-2, order[..., None].expand_as(found))
         along = interpolate(self.t[:, rows], t, found)
         self.radiance[:, rows] = along[..., :-1]
         apart = (self.t[:, rows, :, None] - t[..., None, :]).abs_().amin(-1)
-        self.raw[:, rows] += along[..., -1] * (FADE - apart / self.grid.side).clamp_(0, 1)
+        near = (FADE - apart / self.grid.side).clamp_(0, 1)
+        self.raw[:, rows] = self.guess[:, rows] + along[..., -1] * near
+        return t, found
 
     def _guess(self, rows: Tensor, t: Tensor) -> Tensor:
         """The steps' raw density at depths (1, n, samples) of rays."""
         start, end, steps = self.settings.ray_start, self.settings.ray_end, self.t.shape[-1]
         place = ((t - start) * ((steps - 1) / (end - start))).clamp(0, steps - 1.001)
         index = place.long()
-        raw = self.raw[:, rows]
+        raw = self.guess[:, rows]
         return torch.lerp(raw.gather(-1, index), raw.gather(-1, index + 1), place - index)
 
     def _look_at_last(self) -> None:

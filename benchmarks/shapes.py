@@ -2,14 +2,17 @@
 
   PYTHONPATH=. python benchmarks/shapes.py runs/toys --voxel_resolution 256
 
-Each side ends with the same marching cubes; its vertices are compared in voxels. The reference
+Near the surface alone: in full precision, and on a CPU with a compiler also as `--compile` and
+`--compile --precision bf16` do it. Each side ends with the same marching cubes; its vertices, one
+for each lattice edge that the surface cuts, are compared in voxels. The reference
 (benchmarks/reference.py) evaluates colour and density of every voxel, 100,000 at a time, as the
-original does. On a busy machine the processor's seconds (cpu_s) say more than the clock's.
-Without a run the field is an untrained one, which is no guide to a trained one.
+original does. On the CPU seconds are those that the process computes. Without a run the field is
+an untrained one, which is no guide to a trained one.
 """
 
 import argparse
-import time
+import os
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +51,7 @@ def load(path: Path | None, device: str) -> tuple[Generator, Stage]:
 
 
 class Contest:
-    """The same surface of one style, found in three ways."""
+    """The same surface of one style, found in several ways."""
 
     def __init__(self, generator: PiGAN, w: Tensor, stage: Stage, resolution: int) -> None:
         self.generator, self.w, self.resolution = generator, w, resolution
@@ -59,13 +62,17 @@ class Contest:
         self.vertices: dict[str, Tensor] = {}
         self.evaluations: dict[str, int] = {}
 
-    def near(self) -> None:
-        """Only where the surface runs."""
-        before = self.density.evaluations
+    def near(self, name: str, dtype: torch.dtype | None = None, *, compiled: bool = False) -> None:
+        """Only where the surface runs, searched with products of `dtype`; None: fp32."""
+        self.generator.siren.compiled = compiled
+        field = self.generator.field(self.w)
+        density, rough = FieldDensity(field), FieldDensity(field, dtype) if dtype else None
         mesh = find_surface(
-            self.density, self.resolution, self.cube_size, self.level, self.w.device
+            density, self.resolution, self.cube_size, self.level, self.w.device, rough
         )
-        self._note("near", mesh.vertices, self.density.evaluations - before)
+        self.generator.siren.compiled = False
+        evaluations = density.evaluations + (rough.evaluations if rough else 0)
+        self._note(name, mesh.vertices, evaluations)
 
     def dense(self) -> None:
         """The density of every voxel, as fast as the field can."""
@@ -86,8 +93,8 @@ class Contest:
         self._march("reference", torch.cat(parts).reshape(n, n, n))
 
     def apart(self, name: str) -> float:
-        """Largest distance, in voxels, of a vertex from the nearest of the other mesh."""
-        one, other = (KDTree(self.vertices[k].cpu().numpy()) for k in ("near", name))
+        """Largest distance, in voxels, of a vertex from the nearest of every voxel's mesh."""
+        one, other = (KDTree(self.vertices[k].cpu().numpy()) for k in ("dense", name))
         farthest = max(one.query(other.data)[0].max(), other.query(one.data)[0].max())
         return float(farthest) / (self.cube_size / (self.resolution - 1))
 
@@ -109,6 +116,7 @@ def main() -> None:
     add("--voxel_resolution", type=positive, default=64, help="voxels per side (64)")
     add("--rounds", type=positive, default=1, help="turns that are timed (1)")
     add("--psi", type=float, default=0.5, help="truncation of seed 0 (0.5)")
+    add("--no_warm_up", action="store_true", help="no turn that is not timed: minutes fewer")
     add("--no_reference", action="store_true", help="leave out the original's way, the slowest")
     add_device(parser)
     args = parser.parse_args()
@@ -117,33 +125,28 @@ def main() -> None:
     assert isinstance(generator, PiGAN)
     w = generator.mapping(seeded_latents([0], generator.latent_dim).to(device), psi=args.psi)
     contest = Contest(generator, w, stage, args.voxel_resolution)
-    candidates = {"near": contest.near, "dense": contest.dense}
+    candidates = {"near": partial(contest.near, "near"), "dense": contest.dense}
+    if device.type == "cpu" and shutil.which(os.environ.get("CXX") or "g++"):
+        candidates["near_compiled"] = partial(contest.near, "near_compiled", compiled=True)
+        mixed = partial(contest.near, "near_mixed", torch.bfloat16, compiled=True)
+        candidates["near_mixed"] = mixed
     if not args.no_reference:
         candidates["reference"] = contest.reference
-    spent: dict[str, float] = {}
-
-    def clocked(name: str) -> None:
-        began = time.process_time()
-        candidates[name]()
-        spent[name] = time.process_time() - began
-
-    seconds = interleave({n: partial(clocked, n) for n in candidates}, args.rounds, device)
-    numbers: dict[str, float] = {
+    seconds = interleave(candidates, args.rounds, device, warm_up=not args.no_warm_up)
+    numbers: dict[str, object] = {
         "voxel_resolution": args.voxel_resolution,
-        "vertices": len(contest.vertices["near"]),
+        "level": round(contest.level, 3),
+        "cube_size": round(contest.cube_size, 4),
     }
+    slowest = "dense" if args.no_reference else "reference"
     for name, taken in seconds.items():
-        numbers |= {
-            f"{name}_s": round(taken, 3),
-            f"{name}_cpu_s": round(spent[name], 3),
-            f"{name}_evaluations": contest.evaluations[name],
+        numbers[name] = {
+            "s": round(taken, 3),
+            "ratio": round(seconds[slowest] / taken, 1),
+            "evaluations": contest.evaluations[name],
+            "vertices": len(contest.vertices[name]),
+            "apart_voxels": round(contest.apart(name), 6),
         }
-        if name != "near":
-            numbers |= {
-                f"{name}_ratio": round(taken / seconds["near"], 1),
-                f"{name}_cpu_ratio": round(spent[name] / spent["near"], 1),
-                f"{name}_apart_voxels": round(contest.apart(name), 6),
-            }
     report("shapes", device, numbers)
 
 

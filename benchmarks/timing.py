@@ -15,6 +15,8 @@ def interleave(
     rounds: int,
     device: torch.device,
     clock: Callable[[], float] | None = None,
+    *,
+    warm_up: bool = True,
 ) -> dict[str, float]:
     """Median seconds of each candidate, run in turns after one warm-up round.
 
@@ -23,7 +25,7 @@ def interleave(
     """
     clock = clock or clock_of(device)
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for round_number in range(rounds + 1):
+    for round_number in range(0 if warm_up else 1, rounds + 1):
         for name, run in candidates.items():
             _wait(device)
             began = clock()

@@ -1,6 +1,7 @@
 """One training step at the CelebA curriculum's settings: ours against the plain reference.
 
   PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/train_step.py --batch_size 2 --rounds 3
+  PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/train_step.py --run runs/fitted_wall
   PYTHONPATH=. python benchmarks/train_step.py --batch_size 56 --batch_split 2 --device cuda
 
 On a CPU the batch is smaller than the curriculum's 56, so that a laptop takes part; all sides have
@@ -12,15 +13,19 @@ ours is also taken in bf16 (`mixed`) and with its own compiled field, and second
 process computes.
 
 How many samples carry no gradient depends on the field. With the ReLU clamp they are those of
-negative density: 57 to 74% in fields fitted to heads, fewer in an untrained one. `--empty 0.57`
-shifts the untrained field's density until so many are.
+negative density: 57 to 74% in fields fitted to heads, fewer in an untrained one. `--run` takes the
+weights of a trained or fitted generator (benchmarks/fitted.py) and the latents of its first seeds;
+`--empty 0.57` shifts an untrained field's density until so many are. `no_gradient` is the share of
+samples whose gradients are exactly zero in our generator's step.
 """
 
 import argparse
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,8 +36,12 @@ from benchmarks.reference import reference_field, reference_render
 from benchmarks.timing import interleave, report
 from curriculums import CelebA, stage_at, with_overrides
 from generators.pigan import PiGAN
+from inference.checkpoint import load_generator
 from inference.options import add_device, positive
+from inference.views import seeded_latents
 from rendering.cameras import Cameras
+from rendering.field import Field
+from rendering.renderer import render
 from training import losses
 from training.build import build_players
 from training.distributed import World
@@ -79,6 +88,44 @@ def make_work(device: torch.device, changes: Mapping[str, Any]) -> Work:
         for _ in range(stage.batch_split)
     ]
     return Work(ours, plain, moment, images, draws)
+
+
+def take_weights(work: Work, run: Path) -> Work:
+    """The same step of a run's generator, for the latents of its first seeds."""
+    trained, _ = load_generator(run)
+    for player in (work.ours, work.plain):
+        player.generator.load_state_dict(trained.state_dict())
+    count = sum(len(draw.z) for draw in work.draws)
+    z = seeded_latents(range(count), trained.latent_dim).to(work.images.device)
+    parts = z.split([len(draw.z) for draw in work.draws])
+    draws = [replace(draw, z=part) for draw, part in zip(work.draws, parts, strict=True)]
+    return replace(work, draws=draws)
+
+
+def no_gradient(work: Work) -> float:
+    """Share of the generator step's samples to which nothing flows back."""
+    generator, settings = work.ours.generator, work.moment.settings
+    assert isinstance(generator, PiGAN)
+    outputs: list[tuple[Tensor, Tensor]] = []
+
+    def kept(field: Field, points: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+        outputs.append(field(points, views))
+        for output in outputs[-1]:
+            output.retain_grad()
+        return outputs[-1]
+
+    for draw in work.draws:
+        field = generator.field(generator.mapping(draw.z))
+        rng = torch.Generator(draw.z.device).manual_seed(0)
+        image = render(partial(kept, field), draw.cameras, settings, generator=rng).image
+        image.backward(torch.randn(image.shape, device=image.device))
+    generator.zero_grad()
+    zero = [
+        (radiance.grad == 0).all(-1) & (density.grad[..., 0] == 0)
+        for radiance, density in outputs
+        if radiance.grad is not None and density.grad is not None
+    ]
+    return float(torch.cat(zero, dim=1).float().mean())
 
 
 @torch.no_grad()
@@ -199,7 +246,11 @@ def main() -> None:
     parser.add_argument("--img_size", type=positive, default=64, help="pixels per side (64)")
     parser.add_argument("--rounds", type=positive, default=3, help="timed steps of each side (3)")
     parser.add_argument("--precision", default="auto", help="as the curriculum's key (auto)")
-    parser.add_argument("--empty", type=float, default=None, help="share of samples without mass")
+    field = parser.add_mutually_exclusive_group()
+    field.add_argument(
+        "--run", type=Path, help="a pi-GAN of the CelebA settings (default: untrained)"
+    )
+    field.add_argument("--empty", type=float, help="share of samples without mass")
     parser.add_argument("--compile_reference", action="store_true", help="also that")
     add_device(parser)
     args = parser.parse_args()
@@ -207,9 +258,13 @@ def main() -> None:
     keys = ("batch_size", "batch_split", "img_size", "precision")
     settings = {key: getattr(args, key) for key in keys}
     work = make_work(device, settings)
+    if args.run is not None:
+        work = take_weights(work, args.run)
+        settings["run"] = args.run.name
     if args.empty is not None:
         leave_empty(work, args.empty)
-    settings["empty"] = args.empty
+        settings["empty"] = args.empty
+    settings["no_gradient"] = round(no_gradient(work), 3)
     sides = step_sides(work, compile_reference=args.compile_reference)
     seconds = interleave(sides, args.rounds, device)
     images_per_s = {f"{k}_images_per_s": round(args.batch_size / s, 4) for k, s in seconds.items()}

@@ -83,6 +83,7 @@ def with_colours(
     settings: RenderSettings,
     level: float,
     voxel: float,
+    dtype: torch.dtype | None = None,  # of the field's matrix products; None: full precision
 ) -> Mesh:
     """Add colours: what a camera close to each vertex sees, looking along its normal.
 
@@ -101,7 +102,8 @@ def with_colours(
     ):
         along = (points[:, None] - normals[:, None] * t[:, None]).reshape(1, -1, 3)
         views = (-normals[:, None]).expand(-1, len(t), 3).reshape(1, -1, 3)
-        radiance, raw = field(along, views)
+        with torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
+            radiance, raw = (part.to(points.dtype) for part in field(along, views))
         shape = (1, len(points), len(t))
         active = activate_density(raw.reshape(shape), settings.clamp_mode)
         depths = (t - t[0]).expand(shape)

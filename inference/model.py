@@ -20,9 +20,11 @@ from generators.stylegan3 import input_transform
 from inference.checkpoint import checkpoint_step, load_generator
 from inference.latents import add_latents, check_label, named_styles
 from inference.options import (
+    DTYPES,
     add_compile,
     add_device,
     add_exact,
+    add_precision,
     add_proposal,
     flatten,
     positive,
@@ -31,10 +33,9 @@ from inference.scene import Scene
 from inference.views import front_pitch
 from rendering.cameras import Cameras
 from rendering.settings import RenderSettings
-from stages import PRECISIONS, Stage
+from stages import Stage
 
 IMAGE_SIZE = 256
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": None, "auto": None}
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +53,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add("--lock_view_dependence", action="store_true", help="colours as seen from the front")
     add_exact(parser)
     add_proposal(parser)
-    add("--precision", choices=PRECISIONS, default="auto",
-        help="of a field's matrix products: fp32, or bf16 or fp16 inputs (auto: fp32)")  # fmt: skip
+    add_precision(parser, "a field's matrix products")
     add_compile(parser)
     add("--ema", default="ema.pth", help="average of the weights to use, or 'none' (ema.pth)")
     add("--curriculum", help="cameras and settings of another curriculum than the checkpoint's")

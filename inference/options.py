@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from stages import PRECISIONS
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": None, "auto": None}
+
 
 def parse_seeds(text: str) -> list[int]:
     """A seed, or a range with both ends: "7" or "0-3"."""
@@ -84,6 +88,16 @@ def add_proposal(parser: argparse.ArgumentParser) -> None:
         help="look at the field at no more than N places per ray, where a coarse grid of the "
         "density says that light is absorbed, in place of --ray_step_multiplier: several times "
         "faster; 8 are about as good as full rays, 4 a draft, 16 finer",
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --precision, of `what`."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help=f"of {what}: fp32, or bf16 or fp16 inputs (auto: fp32)",
     )
 
 

@@ -35,7 +35,7 @@ from inference.mesh import Mesh
 from inference.mesh_files import WRITERS, save_mesh, write_mrc
 from inference.mesh_picture import draw_mesh
 from inference.model import Model
-from inference.options import add_compile, add_device, positive
+from inference.options import DTYPES, add_compile, add_device, add_precision, positive
 from inference.shapes import Extraction, extract_shape, raw_volume
 from inference.views import front_pitch
 from rendering.cameras import Cameras
@@ -116,6 +116,11 @@ def parse_args() -> argparse.Namespace:
         help="the class to show, from 0, of a generator with classes")  # fmt: skip
     add("--compat_lattice", action="store_true",
         help=".mrc on the lattice of the original, which is sheared by up to a voxel")  # fmt: skip
+    add_precision(
+        parser,
+        "matrix products where the surface is searched, and of normals and colours: the surface "
+        "itself is always as in fp32",
+    )
     add_compile(parser)
     add("--ema", default="ema.pth", help="average of the weights to use, or 'none' (ema.pth)")
     add("--curriculum", help="cameras and settings of another curriculum than the checkpoint's")
@@ -177,6 +182,7 @@ def main() -> None:
         pieces=pieces,
         share=share,
         visible_only=args.visible_only,
+        dtype=DTYPES[args.precision],
     )
     ema = None if args.ema == "none" else args.ema
     generator, curriculum = load_generator(args.path, args.device, ema)

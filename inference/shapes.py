@@ -33,6 +33,9 @@ class Extraction:
     pieces: int | None = None  # connected pieces to keep at most, the largest first; None: all
     share: float = 0.01  # of the largest piece's area, below which a piece is a floater
     visible_only: bool = False  # drop what no camera of the training pose law sees
+    # of matrix products where the surface is searched, and of normals and colours; vertices are
+    # those of full precision (None) whatever it is
+    dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no lattice can be made with."""
@@ -69,25 +72,26 @@ def extract_shape(
     of it can be seen.
     """
     settings, field = stage.eval_settings(), generator.field(w)
-    density = FieldDensity(field)
+    density, rough = FieldDensity(field), FieldDensity(field, wanted.dtype)
     cube_size, level = wanted.cube_size, wanted.level
     if cube_size is None or level is None:
         seen = look_around(density, stage, settings, w.device)
         cube_size = enclosing_cube(seen) if cube_size is None else cube_size
         level = surface_level(seen, settings) if level is None else level
+    searching = rough if wanted.dtype is not None else None
     try:
-        mesh = find_surface(density, wanted.resolution, cube_size, level, w.device)
+        mesh = find_surface(density, wanted.resolution, cube_size, level, w.device, searching)
     except NoSurface as error:  # fog, or a cube that leaves out what cameras see
         if wanted.level is not None or not error.lowest < error.highest:
             raise
         level = (error.lowest + error.highest) / 2
-        mesh = find_surface(density, wanted.resolution, cube_size, level, w.device)
-    mesh = with_normals(mesh, density)
+        mesh = find_surface(density, wanted.resolution, cube_size, level, w.device, searching)
+    mesh = with_normals(mesh, rough)
     if wanted.visible_only:
         mesh = keep_visible(mesh, stage, settings)
     mesh = largest_components(mesh, wanted.pieces, wanted.share)
     voxel = cube_size / (wanted.resolution - 1)
-    mesh = with_colours(mesh, generator, field, settings, level, voxel)
+    mesh = with_colours(mesh, generator, field, settings, level, voxel, wanted.dtype)
     return Shape(mesh, level, cube_size)
 
 
@@ -116,10 +120,15 @@ def look_around(
 
 
 def find_surface(
-    density: FieldDensity, resolution: int, cube_size: float, level: float, device: torch.device
+    density: FieldDensity,
+    resolution: int,
+    cube_size: float,
+    level: float,
+    device: torch.device,
+    rough: FieldDensity | None = None,  # searches in the density's place
 ) -> Mesh:
     """The level's surface, evaluated only where it runs."""
-    near = near_surface(density, resolution, cube_size, level, device=device)
+    near = near_surface(density, resolution, cube_size, level, rough=rough, device=device)
     if not near.lowest < level < near.highest:
         raise NoSurface(level, near.lowest, near.highest, cube_size)
     vertices, faces = level_surface(near.volume, level, cube_size)

@@ -17,17 +17,20 @@ Density = Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
 class FieldDensity:
     """Raw density of a field's single scene, differentiable in the points.
 
-    `evaluations` counts them.
+    `dtype` is that of matrix products' inputs, as under autocast; None rounds nothing.
+    `evaluations` counts the points.
     """
 
-    def __init__(self, field: Field) -> None:
-        self._field = field
+    def __init__(self, field: Field, dtype: torch.dtype | None = None) -> None:
+        self._field, self._dtype = field, dtype
         self.evaluations = 0
 
     def __call__(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """Density before activation at each point."""
         self.evaluations += len(points)
-        return raw_density(self._field, points[None])[0, :, 0]
+        dtype = self._dtype
+        with torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
+            return raw_density(self._field, points[None])[0, :, 0].to(points.dtype)
 
 
 def voxel_lattice(

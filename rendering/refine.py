@@ -11,6 +11,9 @@ An estimate may be wrong, so each lattice is closed before the next finer one: a
 whose border turns out to be crossed is looked at after all, until none is. A connected piece of
 surface is thus found whole or not at all, and missed only if it lies between the points of the
 coarse lattice and nothing around it hints at it.
+
+The search may be left to a cheaper, less precise density: the cells that the surface runs through
+are then settled with the precise one, and with them whatever it moves the surface into.
 """
 
 import itertools
@@ -50,6 +53,7 @@ def near_surface(
     cube_size: float,
     level: float,
     *,
+    rough: Density | None = None,  # searches in the density's place
     device: torch.device | str | None = None,
 ) -> NearSurface:
     """Evaluate the density around the surface of `level`, on the lattice of `voxel_lattice`."""
@@ -57,7 +61,7 @@ def near_surface(
         raise ValueError(f"resolution must be at least 2, got {resolution}")
     stride = _first_stride(resolution)
     side = -(-(resolution - 1) // stride) + 1  # the last plane may lie beyond the cube
-    lattice = _Lattice(density, resolution, cube_size)
+    lattice = _Lattice(density if rough is None else rough, resolution, cube_size)
     values = torch.empty((side,) * 3, device=device)
     lattice.evaluate(values, torch.ones_like(values, dtype=torch.bool), stride)
     active = torch.ones((side - 1,) * 3, dtype=torch.bool, device=values.device)
@@ -69,6 +73,9 @@ def near_surface(
             active = _children(active)
         stride //= 2
     volume = values[:resolution, :resolution, :resolution]
+    if rough is not None:
+        volume, lattice.density = volume.contiguous(), density
+        _settle(volume, level, lattice)
     return NearSurface(volume, lattice.lowest, lattice.highest)
 
 
@@ -155,6 +162,19 @@ def _refine(
         fresh = solid & ~_over_points(inside, torch.logical_and) & ~active
         active |= fresh
     return fine
+
+
+def _settle(volume: Float[Tensor, "x y z"], level: float, lattice: _Lattice) -> None:
+    """Evaluate the corners of all cells that the surface runs through, until no other is met."""
+    known = torch.zeros_like(volume, dtype=torch.bool)
+    while True:
+        inside = volume > level
+        wanted = _corners(inside, torch.logical_or) & ~_corners(inside, torch.logical_and)
+        wanted = _corners(F.pad(wanted, (1,) * 6), torch.logical_or) & ~known
+        if not wanted.any():
+            return
+        lattice.evaluate(volume, wanted, 1)
+        known |= wanted
 
 
 def _points_of(blocks: Bool[Tensor, "x y z"]) -> Bool[Tensor, "fine_x fine_y fine_z"]:

@@ -17,7 +17,8 @@ from rendering.cameras import Cameras
 from rendering.field import Field, raw_density
 from rendering.settings import RenderSettings
 
-COARSE = 64  # cells along the sides of the cube at first, at most
+COARSE, FEWEST = 64, 36  # cells along the sides of the cube at first, at most and at least
+SPENT = 0.25  # of a picture's coarse pass, at most: it must pay for the first picture already
 FINER = (3, 2)  # what the sides of occupied cells are then divided by: the first that is affordable
 AFFORDABLE = 1_000_000  # finer cells, at most
 MARGIN = 0.3  # a cell may exceed its corners by this share of the variation around it
@@ -108,10 +109,11 @@ def find_occupancy(
 ) -> Occupancy:
     """Mark what is not empty of a field of one scene within `reach` of the origin.
 
-    That takes no more points than one picture's coarse pass, as often again for finer cells.
+    That takes at most SPENT of a picture's coarse pass in points, as often again for finer cells.
     """
     level = visible_level(settings)
-    points = settings.resolution**2 * settings.num_steps
+    pass_points = settings.resolution**2 * settings.num_steps
+    points = max(SPENT * pass_points, min(FEWEST**3, pass_points))
     count = min(COARSE, math.ceil(points ** (1 / 3)))
     middle = (torch.arange(count, device=device) + 0.5) * (2 / count) - 1
     squares = middle.square()

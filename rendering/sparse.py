@@ -28,8 +28,8 @@ from rendering.settings import RenderSettings
 from rendering.skip import VOID, Occupancy
 
 FAINT = 2e-3  # share of a ray's light that no picture shows: half of an 8-bit grey level
-DOUBT = 0.18  # third difference of the interpolated, by what it may change a pixel in 0..1
-MISS = 0.05  # the same of the interpolated, by how far off it was in the middle of a gap
+DOUBT = 0.13  # third difference of the interpolated, by what it may change a pixel in 0..1
+MISS = 0.036  # the same of the interpolated, by how far off it was in the middle of a gap
 CROWDS = (2, 4)  # fine samples in a gap for which its middle is looked at, and its quarters
 SECTION = 16  # samples per ray looked at before asking how much light is left; doubled each time
 UNSEEN = -1e4  # raw density of what was not looked at; activated, it is 0

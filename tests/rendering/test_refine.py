@@ -57,6 +57,25 @@ def test_cells_at_the_surface_are_exact_and_all_others_on_their_side(
     assert torch.equal(near.volume > 0.5, whole > 0.5)
 
 
+@pytest.mark.parametrize("name", SCENES)
+def test_a_rough_search_ends_with_the_precise_surface(name: str) -> None:
+    density, resolution = Counted(SCENES[name]), 65
+    whole = dense(density, resolution)
+    where = crossed(whole, 0.5)
+    density.points = 0
+
+    def rough(points: Tensor) -> Tensor:
+        """Off by up to a third of what a voxel makes."""
+        return Counted(SCENES[name])(points) + 0.25 * torch.sin(4000 * points.sum(-1))
+
+    near = near_surface(density, resolution, 1.0, 0.5, rough=rough)
+    torch.testing.assert_close(near.volume[where], whole[where], rtol=0, atol=1e-4)
+    assert torch.equal(near.volume > 0.5, whole > 0.5)
+    assert density.points < 2.5 * where.sum()
+    searched = near_surface(rough, resolution, 1.0, 0.5)
+    assert not torch.equal(searched.volume > 0.5, whole > 0.5)  # alone it is not good enough
+
+
 def test_a_wavy_field_without_any_flat_place_is_found_too() -> None:
     torch.manual_seed(3)
     directions, phases = 12 * torch.randn(3, 8), 6 * torch.rand(8)

@@ -75,6 +75,17 @@ def test_a_seed_is_the_same_shape_alone_and_among_others(run: Path, extract: Any
     assert (alone / "7.ply").read_bytes() != (among / "5.ply").read_bytes()
 
 
+def test_16_bit_products_search_and_colour_but_leave_the_surface_where_it_is(
+    run: Path, extract: Any
+) -> None:
+    words = ["--seed", "1", *CUBE]
+    full, half = (extract(run, *words, *more) for more in ([], ["--precision", "bf16"]))
+    one, other = read(full / "1.ply"), read(half / "1.ply")
+    assert np.array_equal(one.vertices, other.vertices) and np.array_equal(one.faces, other.faces)
+    colours = [np.asarray(mesh.visual.vertex_colors).astype(int) for mesh in (one, other)]
+    assert 0 < np.abs(colours[0] - colours[1]).max() <= 8  # the option has an effect
+
+
 def test_a_latent_file_stands_in_for_the_seed_that_it_came_from(
     run: Path, tmp_path: Path, extract: Any
 ) -> None:

@@ -83,7 +83,7 @@ class DensityGrid:
             t = t.expand(1, origins.shape[1], -1)
             place = origins[:, :, None] + directions[:, :, None] * t[..., None]
             if level == 0:
-                cells = highest_neighbour(self._passed(place, 0).float(), 3) > 0
+                cells = self._passed(place, 0)
             else:
                 raw = self.at(origins, directions, t, level - 1)
                 light = transmittance(activate_density(raw, settings.clamp_mode), t)
@@ -137,6 +137,6 @@ class DensityGrid:
                 0, 0
             ]
             values = torch.where(found > -math.inf, found, values)
-        else:
-            values = found
+        else:  # rays between those looked at may graze a cell more
+            values = torch.where(found > -math.inf, found, highest_neighbour(found, 3))
         self._values[level] = values.clamp(min=floor)

@@ -339,9 +339,9 @@ def test_a_grid_is_exact_where_density_is_linear_and_has_the_worlds_axes() -> No
     slope = torch.tensor([3.0, -5.0, 11.0])
     s = settings()
     grid = DensityGrid(0.7, s, torch.zeros(1))
-    rays = camera().rays(60, 60)
-    grid.extend(Painted(lambda p: p @ slope + 8), *rays, s)
-    t = torch.linspace(0.6, 1.4, 31).expand(1, 3600, 31)
+    grid.extend(Painted(lambda p: p @ slope + 8), *camera().rays(60, 60), s)
+    rays = camera(fov=36.0).rays(20, 20)
+    t = torch.linspace(0.65, 1.35, 31).expand(1, 400, 31)
     place = rays[0][:, :, None] + rays[1][:, :, None] * t[..., None]
     assert_close(grid.at(*rays, t), place @ slope + 8, atol=2e-4, rtol=0)
 

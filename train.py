@@ -29,6 +29,7 @@ from siren.native import compiled
 from stages import PRECISIONS
 from training import distributed
 from training.evaluate import check_measurements, measure
+from training.graphs import check_graphs
 from training.state import NotFiniteError
 from training.trainer import END_OF_CURRICULUM, RunOptions, Trainer
 
@@ -73,6 +74,9 @@ def parse_args() -> argparse.Namespace:
     add("--precision", choices=PRECISIONS,
         help="auto (fp16 on a GPU, fp32 elsewhere), fp32, fp16 or bf16")  # fmt: skip
     add_compile(parser)
+    add("--cuda_graphs", action="store_true",
+        help="record steps and replay them where nothing but their inputs changes: for one GPU "
+        "that waits for Python; never yet run on one (docs/architecture.md)")  # fmt: skip
     add("--num_workers", type=int, default=4, help="threads that decode pictures (4)")
     add("--port", type=int, help="where spawned processes meet (default: a free port)")
     args = parser.parse_args()
@@ -146,6 +150,7 @@ def train(rank: int, size: int, port: int | None, args: argparse.Namespace) -> N
         set_step=args.set_step,
         seed=args.seed,
         num_workers=args.num_workers,
+        cuda_graphs=args.cuda_graphs,
     )
     if args.eval_freq:
         check_measurements(curriculum)
@@ -176,7 +181,10 @@ def main() -> None:
     """Train in this process, in one per GPU, or in those that torchrun started."""
     args = parse_args()
     torch.backends.cudnn.deterministic = True  # a resumed run goes on bit for bit
-    choose_curriculum(args)
+    curriculum = choose_curriculum(args)
+    if args.cuda_graphs:
+        device = torch.device(args.device)
+        check_graphs(curriculum, distributed.World(0, process_count(args), device))
     if args.compile:
         compiled()  # without a compiler it ends here
     if distributed.launched_by_torchrun():

@@ -102,8 +102,8 @@ def main() -> None:
     add("--output_dir", type=Path, required=True, help="the run's directory")
     add("--object", action="store_true", help="no wall, white ground")
     add("--figures", type=positive, default=4, help="how many seeds are fitted (4)")
-    add("--steps", type=positive, default=600, help="of the optimiser (600)")
-    add("--points", type=positive, default=4096, help="of each figure in a step (4096)")
+    add("--steps", type=positive, default=1000, help="of the optimiser (1000)")
+    add("--points", type=positive, default=2048, help="of each figure in a step (2048)")
     add("--lr", type=float, default=3e-4, help="learning rate, falling to a twentieth (3e-4)")
     args = parser.parse_args()
     wall = not args.object

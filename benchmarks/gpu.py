@@ -1,4 +1,4 @@
-"""Every row of a GPU, in a few minutes: ceilings, kernels, field, training step, render, StyleGAN.
+"""Every row of a GPU, in a few minutes: ceilings, kernels, field, training, render, StyleGAN.
 
   PYTHONPATH=. python benchmarks/gpu.py --output gpu.json
   PYTHONPATH=. python benchmarks/gpu.py --only field train_step
@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import stylegan
+from benchmarks import graphs, stylegan
 from benchmarks.reference import reference_field, reference_render
 from benchmarks.timing import interleave
 from benchmarks.train_step import Work, leave_empty, make_work, ratios, step_sides
@@ -216,6 +216,10 @@ class Bench:
         peaks = {k: self.peak(side) for k, side in sides.items()}
         return {"seconds": seconds, **images, "ratio": ratios(seconds), "peak_mib": peaks}
 
+    def graphs(self) -> Numbers:
+        """The same step replayed as a CUDA graph."""
+        return graphs.rows(self.device, self.sizes.step, self.sizes.rounds)
+
     def discriminator(self) -> Numbers:
         """The discriminator's losses with R1, backward, with its weights in either layout."""
         work = make_work(self.device, {**self.sizes.step, "precision": "auto"})
@@ -298,7 +302,10 @@ class Bench:
         return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-ROWS = ("ceilings", "kernels", "field", "train_step", "discriminator", "render", "stylegan")
+ROWS = (
+    *("ceilings", "kernels", "field", "train_step", "graphs"),
+    *("discriminator", "render", "stylegan"),
+)
 
 
 @contextmanager

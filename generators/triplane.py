@@ -39,9 +39,10 @@ def sample_planes(
     it can be differentiated any number of times in the planes, but not in the points.
     """
     batch, channels, height, width = planes.shape
-    pairs = torch.tensor(PLANE_AXES[axes], device=points.device)
+    along = points.unbind(-1)
+    pairs = [torch.stack([along[i], along[j]], dim=-1) for i, j in PLANE_AXES[axes]]
     # all points in one row: the CPU's kernel works on many of a row at once
-    grid = points[..., pairs].permute(0, 2, 1, 3).reshape(batch * 3, 1, -1, 2).to(planes.dtype)
+    grid = torch.stack(pairs, dim=1).reshape(batch * 3, 1, -1, 2).to(planes.dtype)
     stacked = planes.reshape(batch * 3, channels // 3, height, width)
     if twice:  # its pixels end where the picture does, not in the middle of the outermost
         met = grid_sample(stacked, grid * (1 - 1 / grid.new_tensor([width, height])))

@@ -115,7 +115,7 @@ def raw_cameras(labels: Float[Tensor, "batch 25"]) -> Cameras:
 def labels_from_cameras(cameras: Cameras) -> Float[Tensor, "batch 25"]:
     """Labels of our cameras, exactly."""
     focal = 0.5 / torch.tan(torch.deg2rad(cameras.fov) / 2)
-    intrinsics = torch.eye(3).to(focal).repeat(len(focal), 1, 1)
+    intrinsics = torch.eye(3, device=focal.device, dtype=focal.dtype).repeat(len(focal), 1, 1)
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
     intrinsics[:, :2, 2] = 0.5
     return torch.cat([_turn_axes(cameras.cam2world).flatten(1), intrinsics.flatten(1)], dim=1)
@@ -248,7 +248,8 @@ def _split(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _turn_axes(cam2world: Tensor) -> Tensor:
     """From the label's camera frame to ours, and back."""
-    return cam2world * torch.tensor([1.0, -1, -1, 1]).to(cam2world)
+    x, yz, w = cam2world.split([1, 2, 1], dim=-1)
+    return torch.cat([x, -yz, w], dim=-1)
 
 
 def _to_y_up(up: str) -> Tensor:

@@ -94,15 +94,15 @@ class Cameras:
         outward = torch.stack(
             [pitch.sin() * yaw.cos(), pitch.cos(), pitch.sin() * yaw.sin()], dim=-1
         )
-        world_up = torch.tensor([0.0, 1.0, 0.0], device=device, dtype=dtype).expand_as(outward)
+        unit = torch.eye(4, device=device, dtype=dtype)  # made there: copying it would wait
+        world_up = unit[1, :3].expand_as(outward)
         right = _normalize(torch.cross(world_up, outward, dim=-1))
         up = _normalize(torch.cross(outward, right, dim=-1))
         cos, sin = roll.cos()[:, None], roll.sin()[:, None]
         right, up = cos * right + sin * up, cos * up - sin * right
         rotation = torch.stack([right, up, outward], dim=-1)
         top = torch.cat([rotation, (radius[:, None] * outward)[..., None]], dim=-1)
-        bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], device=device, dtype=dtype)
-        cam2world = torch.cat([top, bottom.expand(len(yaw), 1, 4)], dim=1)
+        cam2world = torch.cat([top, unit[3].expand(len(yaw), 1, 4)], dim=1)
         return cls(cam2world, fov.clone(), torch.stack([yaw, pitch], dim=-1))
 
     @classmethod
@@ -220,7 +220,12 @@ def _broadcast(*values: Tensor | float) -> list[Tensor]:
     device = tensors[0].device if tensors else None
     floating = [v.dtype for v in tensors if v.is_floating_point()]
     dtype = floating[0] if floating else torch.get_default_dtype()
-    vectors = [torch.as_tensor(v, device=device, dtype=dtype).reshape(-1) for v in values]
+    vectors = [
+        v.to(device, dtype).reshape(-1)
+        if isinstance(v, Tensor)
+        else torch.full((1,), v, device=device, dtype=dtype)
+        for v in values
+    ]
     return list(torch.broadcast_tensors(*vectors))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from siren.blocks import EMPTY
@@ -121,7 +122,8 @@ class _FusedSiren(torch.autograd.Function):
             _counts(x, picked)
         )
         if picked is not None:
-            outputs = picked.spread(outputs, outputs.new_tensor([0, 0, 0, EMPTY]))
+            nothing = F.pad(outputs.new_full((1,), EMPTY), (3, 0))  # no copy from the host
+            outputs = picked.spread(outputs, nothing)
         radiance, density = outputs[..., :3], outputs[..., 3:]
         ctx.save_for_backward(x, directions, inside, radiance, *flat)
         return radiance, density

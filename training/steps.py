@@ -4,7 +4,7 @@ Lazy regularisers are updates of their own, as in StyleGAN2 (appendix B).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,23 @@ from stages import Stage
 from training import losses
 from training.players import Draw, Moment, Players, Reals
 from training.regularizers import lazy_adam, path_length_penalty, path_lengths
+
+
+def both_steps(
+    players: Players, moment: Moment, reals: Reals, draws: Callable[[], list[Draw]]
+) -> dict[str, Tensor]:
+    """A step of each player, with draws of its own; in between, where it is due, lazy R1."""
+    stage = moment.stage
+    stats = discriminator_step(players, moment, reals, draws())
+    if r1_is_due(moment):
+        stats |= r1_step(players, moment, reals, stage.batch_split)
+    return stats | generator_step(players, moment, draws())
+
+
+def r1_is_due(moment: Moment) -> bool:
+    """Whether this is a step with an R1 penalty of its own."""
+    stage = moment.stage
+    return stage.r1_lambda > 0 and stage.r1_interval > 1 and moment.step % stage.r1_interval == 0
 
 
 def discriminator_step(

@@ -36,20 +36,14 @@ from training.data import DataStream, Prefetch
 from training.distributed import World
 from training.ema import make_average
 from training.fakes import Sampler
+from training.graphs import GraphedSteps, check_graphs
 from training.log import Averages, RunLog
 from training.players import Draw, Moment, Reals
 from training.previews import save_previews
 from training.random import Streams
 from training.signals import StopSignals
 from training.state import NotFiniteError, RunState
-from training.steps import (
-    discriminator_step,
-    generator_step,
-    path_length_step,
-    r1_step,
-    restore_scale,
-    set_hyperparameters,
-)
+from training.steps import both_steps, path_length_step, restore_scale, set_hyperparameters
 
 LOG_INTERVAL = 20  # steps between lines of log.jsonl, and between looks at the device
 STOP_INTERVAL = 10  # steps between which several processes ask each other whether to stop
@@ -75,6 +69,7 @@ class RunOptions:
     set_step: int | None = None  # pretend that the loaded run is at this step
     seed: int = 0
     num_workers: int = 0  # threads that decode pictures
+    cuda_graphs: bool = False  # replay steps that do not change
 
 
 class Trainer:
@@ -92,6 +87,8 @@ class Trainer:
     ) -> None:
         """Check all that can be wrong, build the players, load what is resumed; write nothing."""
         validate(curriculum)
+        if options.cuda_graphs:
+            check_graphs(curriculum, world)
         self.curriculum, self.options, self.world = curriculum, options, world
         self.evaluate = evaluate
         step = options.set_step or 0
@@ -122,6 +119,7 @@ class Trainer:
         self.state.step = step
         set_hyperparameters(players, self.stage)
         self.sampler = self._make_sampler()
+        self.both_steps = GraphedSteps() if options.cuda_graphs else both_steps
         self.averages = Averages()
         self._log: RunLog | None = None
         self._saved: tuple[int, bool] = (-1, False)  # the last step to be saved, and whether it was
@@ -169,10 +167,7 @@ class Trainer:
         def draws() -> list[Draw]:
             return self.sampler.fakes(state.images)
 
-        stats = discriminator_step(players, moment, reals, draws())
-        if stage.r1_lambda > 0 and stage.r1_interval > 1 and state.step % stage.r1_interval == 0:
-            stats |= r1_step(players, moment, reals, stage.batch_split)
-        stats |= generator_step(players, moment, draws())
+        stats = self.both_steps(players, moment, reals, draws)
         if stage.pl_lambda > 0 and state.step % stage.pl_interval == 0:
             stats |= path_length_step(players, moment, draws())
         images = stage.batch_size * self.world.size

@@ -1,6 +1,6 @@
 """Few samples, placed by a density grid, against the plain reference: closeness to the truth, time.
 
-  PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/proposal.py runs/fitted_wall --seeds 0-3
+  PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/proposal.py runs/fitted_wall --samples 4 5 8 16
 
 The truth of each seed is a picture of 384 evenly spaced samples per ray, without chance. The plain
 reference (benchmarks/reference.py) draws its samples' places at random, as the original does. All
@@ -166,7 +166,7 @@ def main() -> None:
     )
     add = parser.add_argument
     add("path", type=Path, help="a generator.pth of a PiGAN, or the run's directory that holds it")
-    add_seeds(parser, "0-3")
+    add_seeds(parser, "0-1")
     add("--samples", type=positive, nargs="+", default=[4, 8, 16], help="most of a ray (4 8 16)")
     add("--psi", type=float, default=1.0, help="truncation (1: none)")
     add("--yaw", type=float, default=0.25, help="radians from the pose law's middle (0.25)")
@@ -174,7 +174,7 @@ def main() -> None:
     add("--num_steps", type=positive, default=24, help="the reference's, of each pass (24)")
     add("--num_frames", type=positive, default=36, help="frames of the film (36)")
     add("--film_frames", type=positive, default=4, help="frames of it that are rendered (4)")
-    add("--rounds", type=positive, default=3, help="turns (3)")
+    add("--rounds", type=positive, default=2, help="turns (2)")
     add_device(parser)
     args = parser.parse_args()
     device = torch.device(args.device)

@@ -1,18 +1,32 @@
-"""One folded sine layer on a block of points, in full precision or with 16-bit products.
+"""One image's folded field in torch, a block of points at a time, and its gradients.
 
 With 16-bit products the inputs of a matrix product are rounded, never its sums: activations are
 kept in 16 bits from layer to layer, the phase and its sine are in single precision. The first
-layer takes coordinates and rounds nothing. Who computes the layer is `siren/native.cpp` if a
-compiled `Library` is given, else torch, which has no 16-bit product with unrounded sums on a CPU:
-there it multiplies the rounded numbers in single precision, and only gradients, whose sums may be
-rounded, gain speed.
+layer takes coordinates and rounds nothing; heads and view directions are in full precision too.
+
+Torch has no 16-bit product with unrounded sums on a CPU: in the forward pass it multiplies the
+rounded numbers in single precision, and only gradients, whose sums may be rounded, gain speed.
+`siren/native.py` computes the same in compiled code.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ops.shapes import Float
-from siren.native import Library
+
+BLOCK = 1024 * 256  # activations at once, per thread: a megabyte, a core's own cache
+
+Affine = tuple[Tensor, Tensor]  # a weight (out, in) and a bias (out,)
+
+
+class Weights(NamedTuple):
+    """One image's folded weights, or the sums of their gradients."""
+
+    layers: list[Affine]  # the colour layer last; its first columns see the view direction
+    density: Affine
+    radiance: Affine
 
 
 class SineLayer:
@@ -24,25 +38,18 @@ class SineLayer:
         *,
         first: bool,  # takes coordinates, which are never rounded
         dtype: torch.dtype,  # of activations between layers and of products' inputs
-        library: Library | None = None,  # computes what it can
     ) -> None:
         weight = weight.detach()
         self.dtype = dtype
         self.weight = weight if first else weight.to(dtype)
-        self._library = library if library is not None and library.takes(self.weight) else None
-        self._packed = None if self._library is None else self._library.pack(self.weight)
         self._wide = self.weight.to(weight.dtype)
 
     def sine(self, x: Float[Tensor, "n in"], start: Tensor) -> Float[Tensor, "n out"]:
         """Activations; `start`, (out,) or (n, out), is what the phase has besides the product."""
-        if self._library is not None and self._packed is not None:
-            return self._library.sine(x, self._packed, start, self.dtype)
         return self._phase(x, start).sin_().to(self.dtype)
 
     def sine_and_cosine(self, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """Activations and, in full precision, their derivatives by the phase."""
-        if self._library is not None and self._packed is not None:
-            return self._library.sine_and_cosine(x, self._packed, start, self.dtype)
         phase = self._phase(x, start)
         return phase.sin().to(self.dtype), phase.cos_()
 
@@ -54,9 +61,100 @@ class SineLayer:
         return torch.mm(grad.to(self.weight.dtype), self.weight).to(grad.dtype)
 
 
-def add_outer(total: Tensor, grad: Float[Tensor, "n out"], x: Float[Tensor, "n in"]) -> None:
-    """Add a block's gradient of a weight, in the precision of x, to a sum in full precision."""
-    if x.dtype == total.dtype:
-        total.addmm_(grad.t(), x)
+class TorchScene:
+    """One image's field on blocks of points."""
+
+    def __init__(self, weights: Weights, *, view_direction: bool, dtype: torch.dtype) -> None:
+        matrices = [weight for weight, _ in weights.layers]
+        self._to_views = matrices[-1][:, :3] if view_direction else None
+        matrices[-1] = matrices[-1][:, 3 if view_direction else 0 :]
+        self._layers = [
+            SineLayer(matrix, first=k == 0, dtype=dtype) for k, matrix in enumerate(matrices)
+        ]
+        self._biases = [bias for _, bias in weights.layers]
+        self._density, self._radiance = weights.density, weights.radiance
+
+    @property
+    def block_size(self) -> int:
+        """Points at once, so that their activations stay in the cache."""
+        return max(1, BLOCK * torch.get_num_threads() // len(self._biases[0]))
+
+    def evaluate(
+        self, x: Float[Tensor, "n in"], views: Float[Tensor, "n 3"] | None
+    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 1"]]:
+        """Radiance in 0..1 and linear density."""
+        hidden = self._hidden(x)
+        color = self._layers[-1].sine(hidden, self._color_start(views))
+        return _head(color, self._radiance).sigmoid_(), _head(hidden, self._density)
+
+    def density(self, x: Float[Tensor, "n in"]) -> Float[Tensor, "n 1"]:
+        """The density alone, without the colour layer."""
+        return _head(self._hidden(x), self._density)
+
+    def backward(
+        self,
+        x: Float[Tensor, "n in"],
+        views: Float[Tensor, "n 3"] | None,
+        grad_radiance: Float[Tensor, "n 3"],
+        grad_density: Float[Tensor, "n 1"],
+        sums: Weights,
+        *,
+        points_too: bool,
+        views_too: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Recompute a block, add its share to the gradient sums, and return those of its inputs."""
+        inputs, slopes = [x], []
+        starts = [*self._biases[:-1], self._color_start(views)]
+        for layer, start in zip(self._layers, starts, strict=True):
+            activations, slope = layer.sine_and_cosine(inputs[-1], start)
+            inputs.append(activations)
+            slopes.append(slope)
+        color, hidden = inputs[-1].to(x.dtype), inputs[-2].to(x.dtype)
+        radiance = _head(color, self._radiance).sigmoid_()
+
+        grad = grad_radiance * (radiance - radiance * radiance)  # through the sigmoid
+        _add_affine(sums.radiance, grad, color)
+        _add_affine(sums.density, grad_density, hidden)
+        grad = torch.mm(grad, self._radiance[0]).mul_(slopes[-1])
+        weight_sum, bias_sum = sums.layers[-1]
+        to_views = None
+        if views is not None and self._to_views is not None:
+            weight_sum[:, :3].addmm_(grad.t(), views)
+            weight_sum = weight_sum[:, 3:]
+            to_views = grad @ self._to_views if views_too else None
+        _add_affine((weight_sum, bias_sum), grad, inputs[-2])
+        grad = self._layers[-1].back(grad).addmm_(grad_density, self._density[0])
+        for k in reversed(range(len(slopes) - 1)):
+            grad.mul_(slopes[k])
+            _add_affine(sums.layers[k], grad, inputs[k])
+            if k > 0 or points_too:
+                grad = self._layers[k].back(grad)
+        return (grad if points_too else None), to_views
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        """Activations ahead of the density head and the colour layer."""
+        for layer, bias in zip(self._layers[:-1], self._biases[:-1], strict=True):
+            x = layer.sine(x, bias)
+        return x
+
+    def _color_start(self, views: Tensor | None) -> Tensor:
+        """What the colour layer's phase has besides the activations' product."""
+        if views is None or self._to_views is None:
+            return self._biases[-1]
+        return torch.addmm(self._biases[-1], views, self._to_views.t())
+
+
+def _head(x: Tensor, head: Affine) -> Tensor:
+    """A linear head, in its own precision."""
+    weight, bias = head
+    return torch.addmm(bias, x.to(weight.dtype), weight.t())
+
+
+def _add_affine(sums: Affine, grad: Tensor, inputs: Tensor) -> None:
+    """Add a block's gradient of a weight, in the precision of the inputs, and of a bias."""
+    weight_sum, bias_sum = sums
+    if inputs.dtype == weight_sum.dtype:
+        weight_sum.addmm_(grad.t(), inputs)
     else:
-        total.add_(torch.mm(grad.to(x.dtype).t(), x))
+        weight_sum.add_(torch.mm(grad.to(inputs.dtype).t(), inputs))
+    bias_sum.add_(grad.sum(0))

@@ -17,15 +17,15 @@ from siren import native
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
-    """The types of inputs that compiled layers are run on."""
+    """The types of the products that compiled fields are run with."""
     types: list[torch.dtype] = []
-    original = native.Library._run
+    original = native.Library.run
 
-    def count(self: native.Library, x: torch.Tensor, *rest: object) -> torch.Tensor:
-        types.append(x.dtype)
-        return original(self, x, *rest)  # pyright: ignore[reportArgumentType]
+    def count(self: native.Library, dtype: torch.dtype, *rest: object) -> None:
+        types.append(dtype)
+        return original(self, dtype, *rest)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(native.Library, "_run", count)
+    monkeypatch.setattr(native.Library, "run", count)
     return types
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from siren import blocks
+from siren import blocks, layers
 from siren.fields import FIELDS, EmbeddingSiren, SirenNetwork
 
 ALL = pytest.mark.parametrize("name", list(FIELDS))
@@ -17,7 +17,7 @@ GAIN = 3.0
 
 @pytest.fixture(autouse=True)
 def _ragged_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 5 * 6)  # points, channels
+    monkeypatch.setattr(layers, "BLOCK", 5 * 6)  # points, channels
 
 
 def tiny(name: str, **options: Any) -> SirenNetwork:
@@ -146,13 +146,13 @@ def test_only_what_is_asked_for_is_differentiated(needed: str) -> None:
 def recomputed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many points each block of the backward pass takes up again."""
     counted: list[int] = []
-    original = blocks._backward_block
+    original = layers.TorchScene.backward
 
-    def count(x: Tensor, *rest: Any, **options: Any) -> Any:
+    def count(scene: layers.TorchScene, x: Tensor, *rest: Any, **options: Any) -> Any:
         counted.append(len(x))
-        return original(x, *rest, **options)
+        return original(scene, x, *rest, **options)
 
-    monkeypatch.setattr(blocks, "_backward_block", count)
+    monkeypatch.setattr(layers.TorchScene, "backward", count)
     return counted
 
 

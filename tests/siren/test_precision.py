@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +13,6 @@ from torch.testing import assert_close
 from generators.pigan import PiGAN
 from rendering.cameras import Cameras
 from rendering.settings import RenderSettings
-from siren import native
 from siren.layers import SineLayer
 
 BF16 = torch.bfloat16
@@ -137,9 +135,12 @@ def test_gradients_keep_their_direction(compiled: bool, ball: tuple[PiGAN, Tenso
         assert not torch.equal(full, rounded)
 
 
-def test_points_of_zero_gradient_are_left_out_in_16_bits_too(ball: tuple[PiGAN, Tensor]) -> None:
+@COMPILED
+def test_points_of_zero_gradient_are_left_out_in_16_bits_too(
+    compiled: bool, ball: tuple[PiGAN, Tensor]
+) -> None:
     generator, w = ball
-    generator.siren.compiled = False
+    generator.siren.compiled = compiled
     points = (0.2 * torch.rand(1, 40, 3) - 0.1).requires_grad_()
     with mixed():
         radiance, density = generator.field(w)(points, torch.ones_like(points))
@@ -152,78 +153,29 @@ def test_points_of_zero_gradient_are_left_out_in_16_bits_too(ball: tuple[PiGAN, 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, BF16])
-@pytest.mark.parametrize("sizes", [(1, 2, 3), (13, 6, 37), (40, 64, 64), (205, 256, 32)])
+@pytest.mark.parametrize("rows", [(), (13,)], ids=["a start", "a start per point"])
 def test_a_layer_is_the_sine_of_its_rounded_product(
-    dtype: torch.dtype, sizes: tuple[int, int, int]
+    dtype: torch.dtype, rows: tuple[int, ...]
 ) -> None:
-    points, inputs, outputs = sizes
-    x = (2 * torch.rand(points, inputs) - 1).to(dtype)
-    weight = torch.randn(outputs, inputs) * 6 / inputs**0.5
-    phase = x.double() @ weight.to(dtype).double().t()
-    for start in (3 * torch.randn(outputs), 3 * torch.randn(points, outputs)):
-        for library in (None, native.compiled()):
-            layer = SineLayer(weight, first=False, dtype=dtype, library=library)
-            y, slope = layer.sine_and_cosine(x, start)
-            assert torch.equal(y, layer.sine(x, start)) and y.dtype == dtype
-            rounding = 2**-9 if dtype == BF16 else 1e-5
-            assert_close(y.double(), (phase + start).sin(), atol=rounding, rtol=0)
-            assert_close(slope.double(), (phase + start).cos(), atol=1e-5, rtol=0)
-
-
-def test_the_compiled_sine_is_good_to_seven_digits_at_any_phase() -> None:
-    library = native.compiled()
-    start = torch.linspace(-300, 300, 1 << 14)
-    nothing = torch.zeros(1, 1)
-    layer = SineLayer(torch.zeros(len(start), 1), first=True, dtype=torch.float32, library=library)
-    y, slope = layer.sine_and_cosine(nothing, start)
-    assert_close(y[0].double(), start.double().sin(), atol=2e-7, rtol=0)
-    assert_close(slope[0].double(), start.double().cos(), atol=2e-7, rtol=0)
-    assert layer.sine(nothing, start.new_full((len(start),), torch.inf)).isnan().all()
+    x, weight = (2 * torch.rand(13, 6) - 1).to(dtype), 2.5 * torch.randn(37, 6)
+    start = 3 * torch.randn(*rows, 37)
+    phase = x.double() @ weight.to(dtype).double().t() + start
+    layer = SineLayer(weight, first=False, dtype=dtype)
+    y, slope = layer.sine_and_cosine(x, start)
+    assert torch.equal(y, layer.sine(x, start)) and y.dtype == dtype
+    rounding = 2**-9 if dtype == BF16 else 1e-5
+    assert_close(y.double(), phase.sin(), atol=rounding, rtol=0)
+    assert_close(slope.double(), phase.cos(), atol=1e-5, rtol=0)
 
 
 def test_coordinates_are_not_rounded() -> None:
     x, weight = 1 + torch.rand(50, 3) / 1000, 20 * torch.randn(8, 3)
-    for library in (None, native.compiled()):
-        layer = SineLayer(weight, first=True, dtype=BF16, library=library)
-        _, slope = layer.sine_and_cosine(x, torch.zeros(8))
-        assert_close(slope, (x @ weight.t()).cos(), atol=1e-4, rtol=0)
+    layer = SineLayer(weight, first=True, dtype=BF16)
+    _, slope = layer.sine_and_cosine(x, torch.zeros(8))
+    assert_close(slope, (x @ weight.t()).cos(), atol=1e-4, rtol=0)
 
 
-# -- the compiler
-
-
-def test_without_a_compiler_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    native.compiled.cache_clear()
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(ValueError, match="no-such-compiler was not found: install it, or name"):
-        native.compiled()
-
-
-def test_what_the_compiler_complains_about_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    native.compiled.cache_clear()
-    monkeypatch.setattr(native, "FLAGS", ("--no-such-flag",))
-    with pytest.raises(ValueError, match="cannot compile native.cpp: .*no-such-flag"):
-        native.compiled()
-    native.compiled.cache_clear()
-
-
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="names x86 processors")
-def test_a_processor_without_16_bit_products_rounds_activations_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    native.compiled.cache_clear()
-    monkeypatch.setattr(native, "TARGETS", (("-march=x86-64-v3",),))  # AVX2
-    library = native.compiled()
-    native.compiled.cache_clear()
-    assert not library.has_bf16 and not library.takes(torch.zeros(2, 2, dtype=BF16))
-    x, weight, start = torch.rand(77, 9), 2 * torch.randn(37, 9), torch.randn(37)
-    exact = (x.double() @ weight.double().t() + start).sin()
-    for dtype in (torch.float32, BF16):
-        layer = SineLayer(weight, first=True, dtype=dtype, library=library)
-        y = layer.sine(x, start)
-        assert_close(y.double(), exact, atol=2**-9 if dtype == BF16 else 2e-6, rtol=0)
-    assert torch.equal(y, SineLayer(weight, first=True, dtype=torch.float32, library=library)
-                       .sine(x, start).to(BF16))  # fmt: skip
+# -- density alone
 
 
 @COMPILED
@@ -242,11 +194,12 @@ def test_density_alone_does_not_touch_the_colour_layer(
     ball: tuple[PiGAN, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator, w = ball
+    generator.siren.compiled = False
     field, points = generator.field(w), 0.2 * torch.rand(1, 30, 3) - 0.1
-    monkeypatch.delattr("siren.blocks._color_start")
+    monkeypatch.delattr("siren.layers.TorchScene._color_start")
     with torch.no_grad():
         assert field.density(points).shape == (1, 30, 1)
-        with pytest.raises(NameError):
+        with pytest.raises(AttributeError):
             field(points, points)
 
 
@@ -257,15 +210,3 @@ def test_a_field_in_double_precision_is_left_to_torch(ball: tuple[PiGAN, Tensor]
     plain = generator.field(w)(points, points)
     generator.siren.compiled = True
     assert torch.equal(generator.field(w)(points, points)[0], plain[0])
-
-
-def test_the_number_of_threads_changes_nothing() -> None:
-    library = native.compiled()
-    x, start = 2 * torch.rand(1500, 8) - 1, torch.randn(1500, 40)
-    layer = SineLayer(torch.randn(40, 8), first=False, dtype=torch.float32, library=library)
-    alone = layer.sine(x, start)
-    torch.set_num_threads(2)
-    try:
-        assert torch.equal(layer.sine(x, start), alone)
-    finally:
-        torch.set_num_threads(1)

@@ -1,6 +1,6 @@
 """Few samples, placed by a density grid, against the plain reference: closeness to the truth, time.
 
-  PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/proposal.py runs/fitted_wall --samples 4 5 8 16
+  PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/proposal.py runs/fitted_wall
 
 The truth of each seed is a picture of 384 evenly spaced samples per ray, without chance. The plain
 reference (benchmarks/reference.py) draws its samples' places at random, as the original does. All
@@ -167,7 +167,13 @@ def main() -> None:
     add = parser.add_argument
     add("path", type=Path, help="a generator.pth of a PiGAN, or the run's directory that holds it")
     add_seeds(parser, "0-1")
-    add("--samples", type=positive, nargs="+", default=[4, 8, 16], help="most of a ray (4 8 16)")
+    add(
+        "--samples",
+        type=positive,
+        nargs="+",
+        default=[4, 5, 8, 16],
+        help="most of a ray (4 5 8 16)",
+    )
     add("--psi", type=float, default=1.0, help="truncation (1: none)")
     add("--yaw", type=float, default=0.25, help="radians from the pose law's middle (0.25)")
     add("--image_size", type=positive, default=128, help="pixels per side (128)")

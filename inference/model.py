@@ -25,6 +25,7 @@ from inference.options import (
     add_device,
     add_exact,
     add_precision,
+    add_proposal,
     flatten,
     positive,
 )
@@ -51,6 +52,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="field points computed at once; less takes less memory (2400000)")  # fmt: skip
     add("--lock_view_dependence", action="store_true", help="colours as seen from the front")
     add_exact(parser)
+    add_proposal(parser)
     add_precision(parser, "a field's matrix products")
     add_compile(parser)
     add("--ema", default="ema.pth", help="average of the weights to use, or 'none' (ema.pth)")
@@ -128,7 +130,12 @@ class Model:
             seed = zlib.crc32(name.encode())
             options["generator"] = torch.Generator(self.device).manual_seed(seed)
         return Scene(
-            self.generator, w, options=options, exact=args.exact, dtype=DTYPES[args.precision]
+            self.generator,
+            w,
+            options=options,
+            exact=args.exact,
+            proposal=args.proposal,
+            dtype=DTYPES[args.precision],
         )
 
 
@@ -147,6 +154,10 @@ def open_model(args: argparse.Namespace) -> Model:
         generator.compile_field()
     if DTYPES[args.precision] is not None and not model.is_radiance:
         raise ValueError("--precision: a 2D generator chooses its own")
+    if args.proposal and not model.is_radiance:
+        raise ValueError("--proposal: a 2D generator has no samples along rays")
+    if args.proposal and args.exact:
+        raise ValueError("--proposal leaves out samples, which --exact forbids: give one of them")
     if not math.isfinite(args.psi):
         raise ValueError(f"--psi must be finite, got {args.psi}")
     synthesis_options(generator, args)

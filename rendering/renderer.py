@@ -23,6 +23,7 @@ from rendering.compositing import (
     render_weights,
 )
 from rendering.field import Background, Field, background_of
+from rendering.proposal import Proposal, ProposedSamples, check_proposal
 from rendering.samples import Samples
 from rendering.sampling import (
     importance_depths,
@@ -69,12 +70,14 @@ def render(
     settings: RenderSettings,
     *,
     occupancy: Occupancy | None = None,
+    proposal: Proposal | None = None,
     patch: Patch | None = None,
     generator: torch.Generator | None = None,
 ) -> Rendering:
     """Render one picture per camera; radiance is returned as the field gives it.
 
     `occupancy` says where the field, of a single scene, is empty: what it leaves out costs nothing.
+    `proposal`, of a single scene, too, places its few samples in place of the settings' many.
     `patch` renders only a window of the image, at `settings.resolution` pixels. `generator` feeds
     jitter and density noise and must live on the cameras' device. With gradients and
     `max_batch_size`, chunks are recomputed in the backward pass, so that memory stays bounded.
@@ -82,6 +85,10 @@ def render(
     batch, size = len(cameras), settings.resolution
     rays = size * size
     device_type = cameras.cam2world.device.type
+    if proposal is not None:
+        _check_sparse(batch, settings)
+        check_proposal(settings, occupancy)
+        occupancy = proposal.extend(field, cameras, settings)
     autocast_field, background = _with_ambient_autocast(field, device_type), background_of(field)
     with torch.autocast(device_type, enabled=False):
         origins, directions = cameras.rays(size, size, patch)
@@ -112,6 +119,7 @@ def render(
                 settings,
                 draws.rows(rows),
                 occupancy,
+                proposal,
             )
             if chunk < rays and torch.is_grad_enabled():
                 parts.append(
@@ -153,23 +161,17 @@ def _trace(
     settings: RenderSettings,
     draws: _Draws,
     occupancy: Occupancy | None,
+    proposal: Proposal | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sample, evaluate and integrate a bundle of rays: coarse, then fine, then their union."""
-    batch, rays, _ = directions.shape
-    samples = Samples(field, origins, directions, settings)
-    if occupancy is not None:
-        samples = SparseSamples(field, origins, directions, settings, occupancy)
+    """Sample, evaluate and integrate a bundle of rays."""
     last_delta = FAR_DELTA if background is None else NEAR_DELTA
-    samples.add(_coarse_depths(settings, draws.jitter, directions))
-    if settings.hierarchical:
-        with torch.no_grad():
-            density = activate_density(samples.raw, settings.clamp_mode, draws.coarse_noise)
-            w = render_weights(density, samples.t, last_delta)
-            u = draws.importance
-            if u is None:
-                u = quantiles(batch, rays, settings.num_steps, device=w.device, dtype=w.dtype)
-            fine = importance_depths(samples.t, w, u)
-        samples.add(fine)
+    if proposal is not None:
+        samples = ProposedSamples(field, origins, directions, settings, proposal)
+    else:
+        samples = Samples(field, origins, directions, settings)
+        if occupancy is not None:
+            samples = SparseSamples(field, origins, directions, settings, occupancy)
+        _look_twice(samples, settings, draws, last_delta)
     density = activate_density(samples.raw, settings.clamp_mode, draws.final_noise)
     result = composite(
         samples.radiance,
@@ -186,6 +188,24 @@ def _trace(
         )
         radiance = radiance + behind * result.transmittance[..., None]
     return radiance, result.depth, result.opacity
+
+
+def _look_twice(
+    samples: Samples, settings: RenderSettings, draws: _Draws, last_delta: float
+) -> None:
+    """Coarse samples, then with `hierarchical` fine ones where these found something."""
+    directions = samples.directions
+    samples.add(_coarse_depths(settings, draws.jitter, directions))
+    if settings.hierarchical:
+        with torch.no_grad():
+            density = activate_density(samples.raw, settings.clamp_mode, draws.coarse_noise)
+            w = render_weights(density, samples.t, last_delta)
+            u = draws.importance
+            if u is None:
+                batch, rays, _ = directions.shape
+                u = quantiles(batch, rays, settings.num_steps, device=w.device, dtype=w.dtype)
+            fine = importance_depths(samples.t, w, u)
+        samples.add(fine)
 
 
 def _coarse_depths(settings: RenderSettings, u: Tensor | None, directions: Tensor) -> Tensor:

@@ -132,24 +132,24 @@ def find_occupancy(
 
 def _occupied(field: Field, cells: Tensor, reach: float, level: float) -> Tensor:
     """Of the marked cells (n, n, n), those in which the raw density may exceed `level`."""
-    corners = _highest(F.pad(cells.float(), (1,) * 6), 2) > 0
+    corners = highest_neighbour(F.pad(cells.float(), (1,) * 6), 2) > 0
     points = corners.nonzero() * (2 * reach / len(cells)) - reach
     raw = torch.full(corners.shape, -math.inf, device=cells.device)
     raw[corners] = raw_density(field, points[None])[0, :, 0].float()
-    highest = _highest(raw, 2)
+    highest = highest_neighbour(raw, 2)
     # a wall, where a field ends, is no slope: it says nothing about the density beside it
-    lowest = -_highest(torch.where(raw > VOID, -raw, -math.inf), 2)
+    lowest = -highest_neighbour(torch.where(raw > VOID, -raw, -math.inf), 2)
     variation = torch.where(lowest < math.inf, highest - lowest, 0)
-    variation = _highest(variation, 3)
+    variation = highest_neighbour(variation, 3)
     return cells & (highest + MARGIN * variation > level)
 
 
 def _dilate(cells: Tensor) -> Tensor:
     """Mark the neighbours of marked cells as well."""
-    return _highest(cells.float(), 3) > 0
+    return highest_neighbour(cells.float(), 3) > 0
 
 
-def _highest(values: Tensor, size: int) -> Tensor:
+def highest_neighbour(values: Tensor, size: int) -> Tensor:
     """Largest of 2 or 3 neighbours along every axis of (n, n, n); 3 keep the shape."""
     for axis in range(3):  # torch's pooling takes thirty times as long
         count = values.shape[axis]

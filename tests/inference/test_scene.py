@@ -135,3 +135,43 @@ def test_every_radiance_generator_looks_the_same_with_empty_space_left_out(
     assert (sparse.image - full.image).square().mean() < 4 * 10**-4.5
     assert full.opacity is not None and sparse.opacity is not None
     assert (sparse.opacity - full.opacity).square().mean() < 10**-4.5
+
+
+@every_radiance_generator
+def test_every_radiance_generator_can_place_few_samples(
+    name: str, options: dict[str, Any] | None
+) -> None:
+    generator = build_generator(name, options)
+    settings = settings_of(generator, num_steps=48, hierarchical=True)
+    w = styles(generator, 1)
+    full = Scene(generator, w, exact=True).look(views(1), settings)
+    seen = Scene(generator, w, proposal=16).look(views(1), settings)
+    assert (seen.image - full.image).square().mean() < 4 * 10**-3.0
+    assert full.opacity is not None and seen.opacity is not None
+    assert (seen.opacity - full.opacity).square().mean() < 10**-3.0
+
+
+def test_few_samples_make_a_picture_of_a_fraction_of_the_points_and_the_next_of_fewer_still() -> (
+    None
+):
+    settings = RenderSettings(32, 24, 0.5, 1.5, jitter=False, white_back=True)
+    generator = bounded_scene().generator
+    scene = Scene(generator, torch.zeros(1, generator.w_avg.numel()), proposal=4)
+    asked = counting_points(scene)
+    scene.look(two_cameras()[0], settings)
+    first = sum(asked)
+    asked.clear()
+    scene.look(two_cameras()[0], settings)
+    assert sum(asked) < 0.5 * first
+    assert sum(asked) < 32 * 32 * 48 / 12
+    assert scene.occupancy is None
+
+
+def test_a_scene_without_samples_to_place_refuses_a_proposal() -> None:
+    flat = StyleGAN2(resolution=8, latent_dim=4, w_dim=4, channel_base=64, channel_max=8)
+    w = flat.mapping(torch.randn(1, 4, generator=torch.Generator().manual_seed(0)))
+    with pytest.raises(ValueError, match="2D generator has no samples"):
+        Scene(flat, w, proposal=4)
+    generator = bounded_scene().generator
+    with pytest.raises(ValueError, match="exact pictures need all samples"):
+        Scene(generator, torch.zeros(1, generator.w_avg.numel()), exact=True, proposal=4)

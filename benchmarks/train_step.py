@@ -24,7 +24,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +107,19 @@ def no_gradient(work: Work) -> float:
     assert isinstance(generator, PiGAN)
     outputs: list[tuple[Tensor, Tensor]] = []
 
-    def kept(field: Field, points: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-        outputs.append(field(points, views))
-        for output in outputs[-1]:
-            output.retain_grad()
-        return outputs[-1]
+    def keeping(field: Field) -> Field:
+        def kept(points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+            outputs.append(field(points, directions))
+            for output in outputs[-1]:
+                output.retain_grad()
+            return outputs[-1]
+
+        return kept
 
     for draw in work.draws:
-        field = generator.field(generator.mapping(draw.z))
+        field = keeping(generator.field(generator.mapping(draw.z)))
         rng = torch.Generator(draw.z.device).manual_seed(0)
-        image = render(partial(kept, field), draw.cameras, settings, generator=rng).image
+        image = render(field, draw.cameras, settings, generator=rng).image
         image.backward(torch.randn(image.shape, device=image.device))
     generator.zero_grad()
     zero = [

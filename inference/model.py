@@ -35,7 +35,7 @@ from rendering.cameras import Cameras
 from rendering.settings import RenderSettings
 from stages import Stage
 
-IMAGE_SIZE = 256
+IMAGE_SIZE, RAY_STEP_MULTIPLIER = 256, 2
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add("--psi", type=float, default=0.7, help="truncation: 1 is none, 0 the average (0.7)")
     add("--image_size", type=positive,
         help="pixels per side (256; of a 2D generator, its own)")  # fmt: skip
-    add("--ray_step_multiplier", type=positive, default=2,
+    add("--ray_step_multiplier", type=positive,
         help="samples per ray, as a multiple of those in training (2)")  # fmt: skip
     add("--max_batch_size", type=positive, default=2_400_000,
         help="field points computed at once; less takes less memory (2400000)")  # fmt: skip
@@ -99,7 +99,7 @@ class Model:
         """What the flags of `add_model` say about pictures; deterministic."""
         return self.stage.eval_settings(
             resolution=args.image_size or self.generator.resolution or IMAGE_SIZE,
-            num_steps=self.stage.num_steps * args.ray_step_multiplier,
+            num_steps=self.stage.num_steps * (args.ray_step_multiplier or RAY_STEP_MULTIPLIER),
             lock_view_dependence=args.lock_view_dependence,
             max_batch_size=args.max_batch_size,
         )
@@ -158,6 +158,8 @@ def open_model(args: argparse.Namespace) -> Model:
         raise ValueError("--proposal: a 2D generator has no samples along rays")
     if args.proposal and args.exact:
         raise ValueError("--proposal leaves out samples, which --exact forbids: give one of them")
+    if args.proposal and args.ray_step_multiplier:
+        raise ValueError("--proposal takes the place of --ray_step_multiplier: give one of them")
     if not math.isfinite(args.psi):
         raise ValueError(f"--psi must be finite, got {args.psi}")
     synthesis_options(generator, args)

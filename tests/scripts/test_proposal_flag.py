@@ -36,6 +36,7 @@ def test_few_samples_make_the_same_views_and_films(
     ("words", "why"),
     [
         (["--proposal", "4", "--exact"], "--exact forbids"),
+        (["--proposal", "4", "--ray_step_multiplier", "3"], "takes the place of"),
         (["--proposal", "0"], "whole number above 0"),
     ],
 )

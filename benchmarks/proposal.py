@@ -9,7 +9,8 @@ included; `known`, one more of it; `film`, a frame of a film (--num_frames) that
 before the scene: of a few frames, and its share of the grid, which grows with what is seen. Prints
 JSON: PSNR of pictures in 0..1 (the mean, the worst, and the least by which a seed's exceeds the
 reference's), evaluations per ray, seconds and ratios to the reference, medians over the seeds. On a
-CPU, seconds are those that the process computes.
+CPU, seconds are those that the process computes. `--picture` saves a row per seed: the truth, the
+reference, then ours in the order of the line, without the film.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from benchmarks.timing import clock_of, interleave, report
 from curriculums import stage_at
 from generators.pigan import PiGAN
 from inference.checkpoint import checkpoint_step, load_generator
+from inference.media import save_png, tile, to_uint8
 from inference.options import add_device, add_seeds, flatten, positive
 from inference.scene import Scene
 from inference.views import front_pitch, seeded_latents
@@ -87,8 +89,8 @@ class Ours:
 
 def measure(
     generator: PiGAN, w: Tensor, stage: Stage, settings: RenderSettings, args: argparse.Namespace
-) -> dict[str, Row]:
-    """Numbers of the reference and of each kind of ours, for one style."""
+) -> tuple[dict[str, Row], list[Tensor]]:
+    """Numbers of the reference and of each kind of ours, for one style; pictures, truth first."""
     device = w.device
     yaws = args.yaw + SWEEP * torch.sin(torch.linspace(0, 2 * math.pi, args.num_frames + 1)[:-1])
     film = Cameras.from_angles(stage.h_mean + yaws, front_pitch(stage), stage.fov, stage.radius)
@@ -103,7 +105,8 @@ def measure(
     def plain() -> Tensor:
         return reference_render(generator, w, camera, drawn, rng)
 
-    rows = {"plain": {"psnr": psnr(plain(), truth), "points": 2.0 * settings.num_steps}}
+    pictures = [truth, plain()]
+    rows = {"plain": {"psnr": psnr(pictures[1], truth), "points": 2.0 * settings.num_steps}}
     sides = {
         f"{samples}{'_bf16' if dtype else ''}": Ours(generator, w, samples, dtype, settings)
         for samples in args.samples
@@ -118,7 +121,8 @@ def measure(
     rows["plain"]["s"] = seconds["plain"]
     for name, ours in sides.items():
         ours.field.taken()
-        row = {"psnr": psnr(ours.look_first(camera), truth)}
+        pictures.append(ours.look_first(camera))
+        row = {"psnr": psnr(pictures[-1], truth)}
         both = ours.field.taken() / rays
         ours.look(camera)
         row["points"] = ours.field.taken() / rays
@@ -127,7 +131,7 @@ def measure(
         row["film_s"] = film_seconds(ours, film, args.film_frames)
         row |= {f"ratio_{k}": seconds["plain"] / row[f"{k}_s"] for k in ("first", "film")}
         rows[name] = row | {"ratio_known": seconds["plain"] / row["s"]}
-    return rows
+    return rows, pictures
 
 
 def film_seconds(ours: Ours, film: Cameras, frames: int) -> float:
@@ -181,6 +185,7 @@ def main() -> None:
     add("--num_frames", type=positive, default=36, help="frames of the film (36)")
     add("--film_frames", type=positive, default=4, help="frames of it that are rendered (4)")
     add("--rounds", type=positive, default=2, help="turns (2)")
+    add("--picture", type=Path, help="a .png to save")
     add_device(parser)
     args = parser.parse_args()
     device = torch.device(args.device)
@@ -196,12 +201,18 @@ def main() -> None:
         ),
         hierarchical=True,
     )
-    seeds = []
+    seeds, pictures = [], []
     for seed in flatten(args.seeds):
         z = seeded_latents([seed], generator.latent_dim, stage.z_dist).to(device)
         with torch.no_grad():
             w = generator.mapping(z, psi=args.psi)
-        seeds.append(measure(generator, w, stage, settings, args))
+        rows, row = measure(generator, w, stage, settings, args)
+        seeds.append(rows)
+        pictures += row
+    if args.picture is not None:
+        save_png(
+            args.picture, tile(to_uint8(torch.cat(pictures)), columns=len(pictures) // len(seeds))
+        )
     numbers = {
         "run": args.path.name,
         "image_size": args.image_size,

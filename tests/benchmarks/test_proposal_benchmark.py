@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tiny_runs import TINY, run_main, write_flat_run
 
 from curriculums import stage_at, with_overrides
@@ -25,7 +26,10 @@ def test_one_line_has_closeness_evaluations_and_seconds(
 ) -> None:
     run = write(tmp_path)
     words = [str(run), "--seeds", "0-1", "--samples", "2", *SIZES, "--rounds", "1"]
+    words += ["--picture", str(tmp_path / "rows.png")]
     assert run_main("benchmarks/proposal.py", [*words, "--device", "cpu"], monkeypatch) == 0
+    with Image.open(tmp_path / "rows.png") as picture:
+        assert picture.size == (4 * 12, 2 * 12)  # truth, plain, ours in fp32 and bf16
     line = json.loads(capsys.readouterr().out)
     assert line["benchmark"] == "proposal" and line["seeds"] == 2 and line["samples"] == "8+8"
     assert line["plain"]["points"] == 16 and line["plain"]["least_gain"] == 0

@@ -23,7 +23,7 @@ help:
 	@echo "make test       lint, type check, and every test but the slow ones"
 	@echo "make test-slow  the slow tests alone"
 	@echo "make lint       ruff and pyright"
-	@echo "make bench      ours against the plain reference on this machine, about 40 minutes: lines of JSON"
+	@echo "make bench      ours against the plain reference on this machine, about half an hour: lines of JSON"
 	@echo "make clean      remove the environment and the caches, never a run"
 
 # Five sides of eight figures, and once around each; an interrupted demo goes on where it stopped.
@@ -55,9 +55,10 @@ lint: setup
 
 # Fitted fields come first: an untrained one says nothing of empty space.
 bench: setup $(BENCH)/fitted_wall/generator.pth $(BENCH)/fitted_object/generator.pth
-	@set -e; for what in "field --compile_reference" "train_step" \
-		"train_step --run $(BENCH)/fitted_wall --compile_reference" \
-		"picture $(BENCH)/fitted_wall" "proposal $(BENCH)/fitted_wall" \
+	@set -e; for what in "field --compile_reference" "train_step --batch_size 1" \
+		"train_step --batch_size 1 --run $(BENCH)/fitted_wall" \
+		"picture $(BENCH)/fitted_wall --seeds 0 --views 2" \
+		"proposal $(BENCH)/fitted_wall --seeds 0 --rounds 1" \
 		"shapes $(BENCH)/fitted_object --psi 1 --voxel_resolution 128 --no_warm_up" \
 		dataloader memory; do \
 		set -- $$what; script=$$1; shift; \

@@ -13,6 +13,7 @@ an untrained one, which is no guide to a trained one.
 import argparse
 import os
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -80,17 +81,19 @@ class Contest:
         self._march("dense", torch.stack(list(slabs)))
 
     @torch.no_grad()
-    def reference(self) -> None:
+    def reference(
+        self, name: str = "reference", field: Callable[..., Tensor] = reference_field
+    ) -> None:
         """Colour and density of every voxel, layer by layer."""
         n, parts = self.resolution, []
         for start in range(0, n**3, REFERENCE_BATCH):
             stop = min(start + REFERENCE_BATCH, n**3)
             points = voxel_lattice(n, self.cube_size, start=start, stop=stop, device=self.w.device)
             views = torch.zeros_like(points)
-            values = reference_field(self.generator, self.w, points[None], views[None])[0, :, 3]
+            values = field(self.generator, self.w, points[None], views[None])[0, :, 3]
             inside = self.generator.siren.inside(points[None])
             parts.append(values if inside is None else torch.where(inside[0], values, -1e4))
-        self._march("reference", torch.cat(parts).reshape(n, n, n))
+        self._march(name, torch.cat(parts).reshape(n, n, n))
 
     def apart(self, name: str) -> float:
         """Largest distance, in voxels, of a vertex from the nearest of every voxel's mesh."""
@@ -118,6 +121,7 @@ def main() -> None:
     add("--psi", type=float, default=0.5, help="truncation of seed 0 (0.5)")
     add("--no_warm_up", action="store_true", help="no turn that is not timed: minutes fewer")
     add("--no_reference", action="store_true", help="leave out the original's way, the slowest")
+    add("--compile_reference", action="store_true", help="also torch.compile of the original's way")
     add_device(parser)
     args = parser.parse_args()
     device = torch.device(args.device)
@@ -132,6 +136,10 @@ def main() -> None:
         candidates["near_mixed"] = mixed
     if not args.no_reference:
         candidates["reference"] = contest.reference
+    if args.compile_reference:
+        compiled = torch.compile(reference_field)
+        name = "compiled_reference"
+        candidates[name] = partial(contest.reference, name, compiled)
     seconds = interleave(candidates, args.rounds, device, warm_up=not args.no_warm_up)
     numbers: dict[str, object] = {
         "voxel_resolution": args.voxel_resolution,

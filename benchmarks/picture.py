@@ -8,8 +8,9 @@ be compared: `psnr` is the worst of all views against the reference's (benchmark
 "skipping" leaves out empty, hidden and crowded samples (rendering/sparse.py). `ratio` compares the
 seconds of pictures, `one_frame` adds finding empty space to the only picture that there is, `film`
 to the first of --num_frames. The mean of 10,000 latents, which the original estimates anew for
-every picture, is not counted against it. Fields with a `bound_radius` are refused: the reference
-knows none.
+every picture, is not counted against it, nor are folding a style and compiling (seconds, once)
+against ours. `per_ray` is of the last view, without the search. Fields with a `bound_radius` are
+refused: the reference knows none.
 """
 
 import argparse

@@ -8,9 +8,10 @@ sides take turns. `first` is one frame of a scene that nothing is known of, the 
 included; `known`, one more of it; `film`, a frame of a film (--num_frames) that goes to and fro
 before the scene: of a few frames, and its share of the grid, which grows with what is seen. Prints
 JSON: PSNR of pictures in 0..1 (the mean, the worst, and the least by which a seed's exceeds the
-reference's), evaluations per ray, seconds and ratios to the reference, medians over the seeds. On a
-CPU, seconds are those that the process computes. `--picture` saves a row per seed: the truth, the
-reference, then ours in the order of the line, without the film.
+reference's; all of the first frame), evaluations per ray, seconds and ratios to the reference,
+medians over the seeds. Folding a style, milliseconds, and compiling, seconds once, are not counted.
+On a CPU, seconds are those that the process computes. `--picture` saves a row per seed: the truth,
+the reference, then ours in the order of the line, without the film.
 """
 
 import argparse

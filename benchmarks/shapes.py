@@ -6,8 +6,9 @@ Near the surface alone: in full precision, and on a CPU with a compiler also as 
 `--compile --precision bf16` do it. Each side ends with the same marching cubes; its vertices, one
 for each lattice edge that the surface cuts, are compared in voxels. The reference
 (benchmarks/reference.py) evaluates colour and density of every voxel, 100,000 at a time, as the
-original does. On the CPU seconds are those that the process computes. Without a run the field is
-an untrained one, which is no guide to a trained one.
+original does. Surveying level and cube, normals and colours are on neither side. On the CPU seconds
+are those that the process computes. Without a run the field is an untrained one, which is no guide
+to a trained one.
 """
 
 import argparse

@@ -87,7 +87,8 @@ def add_proposal(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="look at the field at no more than N places per ray, where a coarse grid of the "
         "density says that light is absorbed, in place of --ray_step_multiplier: several times "
-        "faster; 8 are about as good as full rays, 4 a draft, 16 finer",
+        "faster; 8 are about as good as full rays, 4 a draft, 16 finer, if ray_start and ray_end "
+        "are close around what is seen: the grid covers all that lies between them",
     )
 
 

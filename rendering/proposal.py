@@ -38,7 +38,7 @@ class Proposal:
     """How one scene is sampled: `samples` on a ray at most, placed by the scene's density grid.
 
     The grid grows with what is seen: a picture may differ from the same one taken later, by less
-    than it differs from the truth.
+    than it differs from the truth. Cameras that see much further, or less far, have it made anew.
     """
 
     grid: DensityGrid | None = None
@@ -55,7 +55,7 @@ class Proposal:
             reach = farthest(cameras, settings)
             if (
                 self.grid is None
-                or self.grid.reach < reach
+                or not reach <= self.grid.reach <= SPARE**2 * reach  # too coarse, if far larger
                 or self.grid.level > visible_level(settings)
             ):
                 self.grid = DensityGrid(SPARE * reach, settings, camera)

@@ -139,11 +139,11 @@ def render(
 def _check_sparse(batch: int, settings: RenderSettings) -> None:
     """Refuse what an occupancy says nothing about."""
     if torch.is_grad_enabled():
-        raise ValueError("skipping empty space has no gradients: render under torch.no_grad()")
+        raise ValueError("leaving out samples has no gradients: render under torch.no_grad()")
     if batch != 1:
-        raise ValueError(f"an occupancy holds for one scene and camera at a time, got {batch}")
+        raise ValueError(f"samples are left out of one scene and camera at a time, got {batch}")
     if settings.noise_std:
-        raise ValueError(f"noise_std must be 0 to skip empty space, got {settings.noise_std}")
+        raise ValueError(f"noise_std must be 0 to leave out samples, got {settings.noise_std}")
 
 
 def _among(values: Tensor, rows: Tensor, rays: int, background: float) -> Tensor:

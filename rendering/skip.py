@@ -18,7 +18,7 @@ from rendering.field import Field, raw_density
 from rendering.settings import RenderSettings
 
 COARSE, FEWEST = 64, 36  # cells along the sides of the cube at first, at most and at least
-SPENT = 0.25  # of a picture's coarse pass, at most: it must pay for the first picture already
+SPENT = 0.25  # of a picture's coarse pass: it must pay for the first picture already
 FINER = (3, 2)  # what the sides of occupied cells are then divided by: the first that is affordable
 AFFORDABLE = 1_000_000  # finer cells, at most
 MARGIN = 0.3  # a cell may exceed its corners by this share of the variation around it
@@ -109,7 +109,8 @@ def find_occupancy(
 ) -> Occupancy:
     """Mark what is not empty of a field of one scene within `reach` of the origin.
 
-    That takes at most SPENT of a picture's coarse pass in points, as often again for finer cells.
+    That takes about SPENT of a picture's coarse pass in points, as often again for finer cells; of
+    a small picture more: up to FEWEST cells a side, or as many as the whole pass has points.
     """
     level = visible_level(settings)
     pass_points = settings.resolution**2 * settings.num_steps

@@ -2,7 +2,8 @@
 
 With 16-bit products the inputs of a matrix product are rounded, never its sums: activations are
 kept in 16 bits from layer to layer, the phase and its sine are in single precision. Coordinates,
-heads and view directions are in full precision, and so is the second layer in the forward pass:
+heads and view directions are in full precision (the compiled backward pass rounds gradients of
+phases before they meet them), and so is the second layer in the forward pass:
 what is rounded there all later layers multiply, and it alone would make half of the density's
 error.
 

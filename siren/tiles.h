@@ -66,7 +66,7 @@ inline void accumulate(Vector *sums, float x, const Pair *row) {
 
 // sin(x) and cos(x) for x = k pi + r, k whole: (-1)^k times polynomials of r that are nearest on
 // [-pi/2, pi/2], to 5e-9 and 5e-8. Adding 1.5 * 2^23 rounds to a whole number, whose last bit is
-// k's. Rough is what 16 bits do not see: the sine to 2e-6, and pi in single precision.
+// k's: for phases below 1e7, which no field that learns has. Rough is what 16 bits do not see: the sine to 2e-6, and pi in single precision.
 constexpr float ROUND = 12582912.0f, INVERSE_PI = 0.318309886f;
 constexpr float PI_HIGH = 3.14159274f, PI_LOW = -8.74227766e-8f;
 

@@ -58,8 +58,11 @@ class StepState:
     def put_back(self, copy: Copy) -> None:
         """Return to a copy, ready for a step, whatever broke off."""
         for name, part in self.places().items():
-            for place, value in zip(part, copy.values[name], strict=False):
+            values = copy.values.get(name, [])
+            for place, value in zip(part, values, strict=False):
                 place.copy_(value)
+            for place in part[len(values) :]:  # of an optimiser that had no state: as it begins
+                place.zero_()
         for generator, state in zip(self.streams, copy.streams, strict=True):
             self.backend.renew(generator, state)
         for generator, state in zip(self.host, copy.host, strict=True):

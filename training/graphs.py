@@ -10,7 +10,8 @@ weights and path length regularisation come after it, as ever.
 
 No graph is trusted unseen: the step that is recorded is computed as ever, too, and a replay from
 the same state must move weights, optimisers and random streams alike. If it does not, or a step
-cannot be recorded, a warning says why, and the run goes on without graphs as if it never had tried.
+cannot be recorded, a warning says why, and the run goes on without graphs from the step as it was
+computed. A replay that is trusted may differ from that by rounding.
 All of it was written without a GPU at hand; tests run it in an emulator (tests/graph_emulator.py).
 """
 

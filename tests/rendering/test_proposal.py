@@ -389,3 +389,12 @@ def test_what_a_proposal_cannot_do_is_refused() -> None:
     occupancy = find_occupancy(field, 0.7, s)
     with torch.no_grad(), pytest.raises(ValueError, match="without occupancy"):
         render(field, camera(), s, proposal=Proposal(4), occupancy=occupancy)
+
+
+def test_a_look_that_goes_far_does_not_spoil_the_next() -> None:
+    s, field, proposal = settings(), Painted(ball), Proposal(8)
+    with torch.no_grad():
+        fresh = render(field, camera(), s, proposal=Proposal(8)).image
+        render(field, camera(), dataclasses.replace(s, ray_end=9.0), proposal=proposal)
+        after = render(field, camera(), s, proposal=proposal).image
+    assert_close(after, fresh)

@@ -47,7 +47,9 @@ def test_compiled_and_mixed_pictures_are_the_plain_ones(
     assert set(calls) == {torch.float32} and np.abs(fast - plain).max() <= 1
     calls.clear()
     mixed = picture(run, tmp_path / "m", monkeypatch, *words, "--compile", "--precision", "bf16")
-    assert torch.bfloat16 in calls and np.abs(mixed - plain).mean() < 1
+    assert np.abs(mixed - plain).mean() < 1
+    # what the processor cannot multiply in 16 bits is left to torch
+    assert (torch.bfloat16 in calls) == (torch.bfloat16 in native.compiled().dtypes)
 
 
 def test_training_with_compiled_layers_learns_the_same(

@@ -311,5 +311,5 @@ def test_gradients_noise_and_batches_are_refused() -> None:
         two = Cameras.cat([camera(), camera()])
         with pytest.raises(ValueError, match="one scene and camera at a time, got 2"):
             render(Blobs(), two, s, occupancy=occupancy)
-        with pytest.raises(ValueError, match=r"noise_std must be 0 to skip.*got 0\.5"):
+        with pytest.raises(ValueError, match=r"noise_std must be 0 to leave out.*got 0\.5"):
             render(Blobs(), camera(), settings(noise_std=0.5), occupancy=occupancy)
